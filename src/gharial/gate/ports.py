@@ -1,0 +1,142 @@
+"""What the gate needs of the world. Adapters implement these; tests bring faithful fakes.
+
+Whatever a port can't do it says by raising an error of `model.errors`; it never answers with less than was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall-clock time."""
+
+    def now_s(self) -> float:
+        """Seconds since the epoch (UTC)."""
+
+
+class Audit(Protocol):
+    """Where audit records are written."""
+
+    async def append(self, line: bytes, *, durable: bool) -> None:
+        """Append one line (without its newline). With `durable`, return only when it is on disk.
+
+        Raises AuditUnwritable if it can't be written; also while the last write has failed and none succeeded since.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One person shown in clear to one principal under one grant. `person` is a keyed digest."""
+
+    principal: str
+    policy: str
+    grant: str
+    person: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRecord:
+    """A registered client. `may_assert` names what a caller may merely state (`purpose`)."""
+
+    name: str
+    team: str = ""
+    roles: tuple[str, ...] = ()
+    purpose: str = ""
+    may_assert: tuple[str, ...] = ()
+    created_s: float = 0.0
+    revoked_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRecord:
+    """One credential of a client; only a keyed hash of the secret part is kept. `kind`: `api_key` or `secret`."""
+
+    credential_id: str
+    client: str
+    kind: str
+    hash: bytes = field(repr=False)
+    created_s: float = 0.0
+    revoked_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRecord:
+    """What a detector opened: who, where, how many people, since when, what was done about it. Never a value.
+
+    `key` joins events of one kind: detector, principal, policy and grant. `people_clear` are the people shown in clear
+    when it was last updated, `people_withheld` the distinct people beyond, of whom nothing was shown in clear.
+    """
+
+    incident_id: str
+    key: str
+    detector: str
+    severity: str
+    principal: str
+    client: str
+    user: str
+    route: str
+    policy: str
+    grant: str
+    limit_people: int
+    window_s: int
+    opened_s: float
+    last_seen_s: float
+    people_clear: int
+    people_withheld: int
+    measure: str
+    exchange_id: str
+
+
+class Store(Protocol):
+    """Durable state of one gateway: clients, charges, incidents, alarms that wait for delivery.
+
+    Every method that writes returns only when the write is durable, and raises StoreUnwritable if it is not.
+    """
+
+    async def charge(self, charges: Sequence[Charge]) -> None:
+        """Record that these people were charged (again); all of them or none."""
+
+    async def load_charges(self, since_s: float) -> Iterable[Charge]:
+        """All charges at or after `since_s`, oldest first."""
+
+    async def add_client(self, client: ClientRecord, credentials: Sequence[CredentialRecord]) -> None:
+        """Add a client with its credentials. Raises AlreadyExists if there is one of that name."""
+
+    async def revoke_client(self, name: str, at_s: float) -> None:
+        """Revoke a client and all its credentials. Raises NotFound."""
+
+    async def load_clients(self) -> tuple[Sequence[ClientRecord], Sequence[CredentialRecord]]:
+        """All clients and credentials, revoked ones too, oldest first."""
+
+    async def put_incident(self, incident: IncidentRecord, alarm: bytes | None) -> None:
+        """Insert or update an incident, and queue `alarm` (a JSON text) for delivery in the same transaction."""
+
+    async def load_incidents(self, limit: int = 1000) -> Sequence[IncidentRecord]:
+        """The newest incidents, newest first."""
+
+    async def waiting_alarms(self, limit: int = 100) -> Sequence[tuple[int, bytes]]:
+        """(number, JSON text) of alarms not yet delivered, oldest first."""
+
+    async def alarm_delivered(self, number: int) -> None:
+        """Take an alarm off the queue."""
+
+
+class AlarmSink(Protocol):
+    """Where alarms go."""
+
+    async def send(self, alarm: bytes) -> bool:
+        """Deliver one alarm (JSON text) to every configured sink; True only if all took it."""
+
+
+class JwtVerifier(Protocol):
+    """Checks a company's JSON Web Token."""
+
+    def verify(self, token: str, now_s: float) -> Mapping[str, object]:
+        """Return the claims of a token whose signature, issuer, audience and times hold.
+
+        Raises UnknownCredential otherwise, without a word on which of them failed.
+        """

@@ -1,0 +1,201 @@
+"""Where a value is: body paths (the regular subset of JSONPath, RFC 9535) and path parameters.
+
+`parse_place` reads what people write in `tags … find`. Selectors of the subset: `.name`, `['name']`, `[3]`, `.*`,
+`[*]`, and each of them after `..`. Everything else (filters, slices, unions, functions) is not of the subset and is
+an error with its position, never skipped.
+"""
+
+from __future__ import annotations
+
+import enum
+import unicodedata
+from dataclasses import dataclass
+
+
+class Select(enum.StrEnum):
+    """What one segment of a body path selects."""
+
+    NAME = "name"
+    INDEX = "index"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment of a body path; `deep` means at any depth below (`..`)."""
+
+    select: Select
+    name: str = ""
+    index: int = 0
+    deep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPath:
+    """A path into a body, e.g. `$..lines[*].msisdn`. No segments: the whole body."""
+
+    segments: tuple[Segment, ...]
+
+    def __str__(self) -> str:
+        return "$" + "".join(map(_print_segment, self.segments))
+
+
+@dataclass(frozen=True, slots=True)
+class PathParam:
+    """The parameter `{name}` of a route's template."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"path:{self.name}"
+
+
+Place = BodyPath | PathParam
+
+
+class PlaceError(ValueError):
+    """A place can't be read; `offset` (from 0) is where in the text, the message says what and what to do."""
+
+    def __init__(self, what: str, offset: int) -> None:
+        super().__init__(what)
+        self.offset = offset
+
+
+def fold_name(name: str) -> str:
+    """Return the form under which names are compared: NFC, then case folded, so that `EMAIL` meets `email`."""
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def parse_place(text: str) -> Place:
+    """Read one entry of `find`. Raises PlaceError with the offset of the first mistake."""
+    if text.startswith("$"):
+        return BodyPath(_Scanner(text).segments())
+    kind, colon, name = text.partition(":")
+    if colon and kind == "path":
+        if not name.isidentifier():
+            raise PlaceError("a path parameter is written as in the route's template, e.g. path:id", len("path:"))
+        return PathParam(name)
+    if colon and kind in ("query", "header", "cookie"):
+        raise PlaceError(f"places of kind '{kind}:' are not supported by this version", 0)
+    if text.startswith("/"):
+        raise PlaceError("XML paths are not supported by this version", 0)
+    raise PlaceError("a place is a JSONPath that begins with '$', or path:NAME", 0)
+
+
+def _print_segment(segment: Segment) -> str:
+    dots = ".." if segment.deep else ""
+    if segment.select is Select.ANY:
+        return f"{dots}[*]"
+    if segment.select is Select.INDEX:
+        return f"{dots}[{segment.index}]"
+    if segment.name.isidentifier():
+        return f"{dots or '.'}{segment.name}"
+    quoted = segment.name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{dots}['{quoted}']"
+
+
+_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "/": "/", "\\": "\\", "'": "'", '"': '"'}
+
+
+class _Scanner:
+    """Reads the segments of one JSONPath, left to right."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 1
+
+    def segments(self) -> tuple[Segment, ...]:
+        found: list[Segment] = []
+        while self.at < len(self.text):
+            found.append(self._segment())
+        return tuple(found)
+
+    def _segment(self) -> Segment:
+        deep = self.text.startswith("..", self.at)
+        if deep:
+            self.at += 2
+            if self._peek() == "[":
+                return self._bracket(deep=True)
+            return self._dotted(deep=True)
+        if self._peek() == ".":
+            self.at += 1
+            return self._dotted(deep=False)
+        if self._peek() == "[":
+            return self._bracket(deep=False)
+        raise PlaceError("expected '.', '..' or '[' here", self.at)
+
+    def _peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def _dotted(self, *, deep: bool) -> Segment:
+        if self._peek() == "*":
+            self.at += 1
+            return Segment(Select.ANY, deep=deep)
+        start = self.at
+        while self.at < len(self.text) and (self.text[self.at] == "_" or self.text[self.at].isalnum()
+                                            or ord(self.text[self.at]) >= 0x80):
+            self.at += 1
+        name = self.text[start : self.at]
+        if not name or (name[0].isdigit() and name[0].isascii()):
+            raise PlaceError("expected a name or '*' here; other names go in brackets: ['…']", start)
+        return Segment(Select.NAME, name=name, deep=deep)
+
+    def _bracket(self, *, deep: bool) -> Segment:
+        self.at += 1
+        first = self._peek()
+        if first == "*":
+            self.at += 1
+            segment = Segment(Select.ANY, deep=deep)
+        elif first in ("'", '"') and first:
+            segment = Segment(Select.NAME, name=self._quoted(first), deep=deep)
+        elif first.isdigit() and first.isascii():
+            segment = Segment(Select.INDEX, index=self._index(), deep=deep)
+        else:
+            raise PlaceError("expected a quoted name, an index or '*' here (no filters or slices)", self.at)
+        if self._peek() != "]":
+            raise PlaceError("expected ']' here (unions and slices are not of the supported subset)", self.at)
+        self.at += 1
+        return segment
+
+    def _index(self) -> int:
+        start = self.at
+        while self._peek().isdigit() and self._peek().isascii():
+            self.at += 1
+        digits = self.text[start : self.at]
+        if len(digits) > 9 or (len(digits) > 1 and digits[0] == "0"):
+            raise PlaceError("an index is a whole number without leading zeros, below 10^9", start)
+        return int(digits)
+
+    def _quoted(self, quote: str) -> str:
+        start = self.at
+        self.at += 1
+        out: list[str] = []
+        while (char := self._peek()) != quote:
+            if not char:
+                raise PlaceError("the quote that begins here is not closed", start)
+            self.at += 1
+            if char != "\\":
+                out.append(char)
+                continue
+            escape = self._peek()
+            self.at += 1
+            if escape == "u":
+                out.append(self._unicode())
+            elif escape in _ESCAPES and escape:
+                out.append(_ESCAPES[escape])
+            else:
+                raise PlaceError("unknown escape in a quoted name", self.at - 2)
+        self.at += 1
+        return "".join(out)
+
+    def _unicode(self) -> str:
+        digits = self.text[self.at : self.at + 4]
+        if len(digits) != 4 or any(d not in "0123456789abcdefABCDEF" for d in digits):
+            raise PlaceError("\\u wants four hexadecimal digits", self.at)
+        self.at += 4
+        code = int(digits, 16)
+        if 0xD800 <= code <= 0xDFFF:
+            raise PlaceError("write a character beyond U+FFFF as itself, not as surrogates", self.at - 6)
+        return chr(code)

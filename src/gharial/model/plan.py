@@ -1,0 +1,166 @@
+"""Plan: what a policy becomes for one route and one class of caller. Pure data: a trie from place to step.
+
+A plan holds no callable, no regular expression and no expression; it can be printed, compared, stored, sent to another
+process and run by another executor. Its shape is versioned by `PLAN_FORMAT`.
+
+How an executor reads it:
+
+* `nodes[0]` is the root of the body. A value at a node is looked up further by `names` (folded names, `fold_name`) and
+  `indexes`, else by `other_name` / `other_index`. The `..` of JSONPath is already resolved: nodes may form cycles.
+* `NOWHERE` as a next node means that nothing below can be listed: the whole subtree is unlisted.
+* `cell` (an index of `cells`, or `NONE`) says what is done with the value *and every leaf below it*. A node below
+  whose cell differs (a narrower tag) already carries the combined result, so an executor only looks at the deepest.
+* A cell holds one step per variant. Which variant holds is decided per person (`Variant`): 0 is the normal one.
+* What no cell covers is unlisted, and `unlisted` says what happens to it.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+PLAN_FORMAT = 1
+NONE = -1
+NOWHERE = -1
+
+
+class Op(enum.StrEnum):
+    """The closed set of operation codes. Adding one is a new PLAN_FORMAT."""
+
+    CLEAR = "clear"
+    MASK = "mask"
+    YEAR = "year"
+    BAND = "band"
+    TOKEN = "token"  # noqa: S105 - a technique, not a secret
+    REDACT = "redact"
+    NULL = "null"
+    DROP = "drop"
+
+
+class Unlisted(enum.StrEnum):
+    """What happens to a field that no tag names."""
+
+    DROP = "drop"
+    REDACT = "redact"
+    PASS = "pass"  # noqa: S105 - a disposition, not a secret
+
+
+class Mode(enum.StrEnum):
+    """`shadow` decides, counts and records, and changes nothing on the wire."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One operation with literal parameters.
+
+    `args` are pairs in the order of their names: mask: `keep` ("domain"), `first`, `last` (counts of characters);
+    band: `width` (int), `unit` ("" or "y"); token: `scope` ("client", "team", "all"). `tag` is the leaf tag that the
+    result is bound to; `rule` names what decided ("grant:support-view", "default", "unlisted").
+    """
+
+    op: Op
+    tag: str
+    rule: str
+    args: tuple[tuple[str, str | int], ...] = ()
+
+    def arg(self, name: str, default: str | int) -> str | int:
+        """Return the parameter `name`, or `default`."""
+        return next((value for key, value in self.args if key == name), default)
+
+
+class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is done at a place: one step (an index of `Plan.steps`) per variant.
+
+    `charges[v]` lists the budgets (indexes of `Plan.budgets`) of the grants that allowed clear in variant v: a person
+    whose value is shown there is charged to each. `subject` is the id space if the value names a person, else "".
+    """
+
+    tag: str
+    steps: tuple[int, ...]
+    charges: tuple[tuple[int, ...], ...] = ()
+    subject: str = ""
+
+
+class Node(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One state of the trie. See the module's text."""
+
+    names: dict[str, int] = {}
+    indexes: dict[int, int] = {}
+    other_name: int = NOWHERE
+    other_index: int = NOWHERE
+    cell: int = NONE
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """How many people one grant may show to one principal within a rolling window."""
+
+    grant: str
+    people: int
+    window_s: int
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """One way in which a person may be treated: which budgets are crossed (indexes of `Plan.budgets`)."""
+
+    crossed: tuple[int, ...] = ()
+
+
+class Param(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tagged path parameter: its tags (leaf names), what is shown of it in a `Location`, and its id space if any.
+
+    `reidentify`: a token of this caller in this parameter becomes the real value before the upstream sees it.
+    """
+
+    name: str
+    tags: tuple[str, ...]
+    cell: int
+    subject: str = ""
+    reidentify: bool = False
+
+
+class Redaction(msgspec.Struct, frozen=True):
+    """What redact puts in place of a value, by its type; number and boolean as JSON literals."""
+
+    string: str = "[redacted]"
+    number: str = "0"
+    boolean: str = "false"
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """See the module's text. `grants` are the names of the grants that apply, sorted; `digest` is set by the compiler.
+
+    `needs_reference` is empty, or the reason why only the reference executor can run this plan.
+    """
+
+    format: int
+    policy: str
+    version: int
+    route: str
+    mode: Mode
+    grants: tuple[str, ...]
+    unlisted: Unlisted
+    nodes: tuple[Node, ...]
+    cells: tuple[Cell, ...]
+    steps: tuple[Step, ...]
+    budgets: tuple[Budget, ...] = ()
+    variants: tuple[Variant, ...] = (Variant(),)
+    params: tuple[Param, ...] = ()
+    redaction: Redaction = Redaction()
+    needs_reference: str = ""
+    digest: str = ""
+
+
+def dump_plan(plan: Plan) -> bytes:
+    """Return the plan as JSON; the same plan gives the same bytes."""
+    return msgspec.json.encode(plan, order="deterministic")
+
+
+def load_plan(data: bytes) -> Plan:
+    """Read what `dump_plan` wrote. Raises ValueError on anything else, or on another PLAN_FORMAT."""
+    plan = msgspec.json.decode(data, type=Plan)
+    if plan.format != PLAN_FORMAT:
+        raise ValueError(f"plan format {plan.format} is not {PLAN_FORMAT}")
+    return plan

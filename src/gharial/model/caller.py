@@ -13,7 +13,6 @@ ANONYMOUS = "anonymous"
 """The client of a call that presented no credential."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The verified identity of who asks.

@@ -134,8 +134,9 @@ class _Scanner:
             self.at += 1
             return Segment(Select.ANY, deep=deep)
         start = self.at
-        while self.at < len(self.text) and (self.text[self.at] == "_" or self.text[self.at].isalnum()
-                                            or ord(self.text[self.at]) >= 0x80):
+        while self.at < len(self.text) and (
+            self.text[self.at] == "_" or self.text[self.at].isalnum() or ord(self.text[self.at]) >= 0x80
+        ):
             self.at += 1
         name = self.text[start : self.at]
         if not name or (name[0].isdigit() and name[0].isascii()):

@@ -1,0 +1,1 @@
+"""`gharial demo`: the story of 37 million customers, on real HTTP."""

@@ -1,0 +1,166 @@
+"""Routes: which path belongs to which policy. One template, read here, is matched by the gate and printed for the proxy.
+
+A template is `[METHODS] /literal/{parameter}/…`, optionally ending in `/**` (everything below, and the folder itself).
+Methods are separated by commas; `ANY` or none at all means every method; GET brings HEAD along. Literals are compared
+verbatim with the path as the proxy normalised it: another spelling of a path is another path, and has no route.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote_to_bytes
+
+from gharial.model.caller import RouteMatch
+from gharial.model.errors import NoRoute, RequestMalformed, TokenRefused
+
+_METHOD = re.compile(r"[A-Z]{1,20}\Z")
+_LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%-]*\Z")
+_PARAM = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}\Z")
+
+
+class RouteKind(enum.StrEnum):
+    """What the gate does on a route."""
+
+    PROTECT = "protect"
+    SHADOW = "shadow"
+    PASS = "pass"  # noqa: S105 - a kind of route, not a secret
+
+
+class TemplateError(ValueError):
+    """A template can't be read; the text says what and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A parsed template. `segments` holds literals as text and parameters as `{name}`; `open_end` is a final `/**`."""
+
+    text: str
+    methods: tuple[str, ...]
+    segments: tuple[str, ...]
+    open_end: bool
+    params: tuple[str, ...]
+    regex: str
+    """The path (without query) as a regular expression that RE2 and Python read alike, to be matched in full."""
+
+    def accepts_method(self, method: str) -> bool:
+        """True if the template is for this method."""
+        return not self.methods or method in self.methods
+
+
+def parse_template(text: str) -> Template:
+    """Read `METHODS /path/{param}/**`. Raises TemplateError."""
+    words = text.split()
+    if len(words) not in (1, 2):
+        raise TemplateError("a route is matched by 'METHOD /path', e.g. 'GET /customers/{id}'")
+    methods = _parse_methods(words[0]) if len(words) == 2 else ()
+    path = words[-1]
+    if not path.startswith("/"):
+        raise TemplateError("the path of a route begins with '/'")
+    open_end = path.endswith("/**")
+    segments = tuple((path[:-3] if open_end else path).split("/")[1:])
+    params = tuple(match[1] for segment in segments if (match := _PARAM.match(segment)))
+    for index, segment in enumerate(segments):
+        _check_segment(segment, last=index == len(segments) - 1)
+    if len(set(params)) != len(params):
+        raise TemplateError("a parameter name occurs twice in the path")
+    return Template(text, methods, segments, open_end, params, _regex(segments, open_end=open_end))
+
+
+def _parse_methods(word: str) -> tuple[str, ...]:
+    if word == "ANY":
+        return ()
+    methods = word.split(",")
+    if not all(_METHOD.match(method) for method in methods):
+        raise TemplateError("methods are written in capitals, separated by commas: 'GET,POST /path'; or ANY")
+    if "GET" in methods and "HEAD" not in methods:
+        methods.append("HEAD")
+    return tuple(methods)
+
+
+def _check_segment(segment: str, *, last: bool) -> None:
+    if _PARAM.match(segment):
+        return
+    if "{" in segment or "}" in segment:
+        raise TemplateError("a parameter fills a whole segment: /{name}/")
+    if "**" in segment:
+        raise TemplateError("'**' stands only at the end, as '/**'")
+    if not _LITERAL.match(segment) or segment in (".", ".."):
+        raise TemplateError("a segment holds a character that a normalised path can't; write it percent-encoded")
+    if not segment and not last:
+        raise TemplateError("a path has no empty segments in the middle")
+
+
+def _regex(segments: tuple[str, ...], *, open_end: bool) -> str:
+    parts = "".join("/" + ("[^/]+" if _PARAM.match(segment) else re.escape(segment)) for segment in segments)
+    return f"{parts}(?:/.*)?" if open_end else parts
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRule:
+    """One route as the gate uses it. `upstream_authorities` are the names by which redirects may call the upstream."""
+
+    name: str
+    template: Template
+    kind: RouteKind
+    policy: str = ""
+    keep_headers: frozenset[str] = frozenset()
+    upstream_authorities: frozenset[str] = frozenset()
+    strip_credentials: bool = False
+    inject_authorization: str = field(default="", repr=False)
+
+
+class RouteTable:
+    """The routes of a gateway, in order; the first that matches wins."""
+
+    def __init__(self, rules: Iterable[RouteRule]) -> None:
+        self.rules = tuple(rules)
+        self._compiled = tuple((re.compile(rule.template.regex, re.DOTALL), rule) for rule in self.rules)
+
+    def match(self, method: str, path: str) -> tuple[RouteRule, RouteMatch]:
+        """Return the rule for a normalised path (without query) and its decoded parameters. Raises NoRoute."""
+        for regex, rule in self._compiled:
+            if rule.template.accepts_method(method) and regex.fullmatch(path):
+                return rule, RouteMatch(rule.name, path_params(rule.template, path))
+        raise NoRoute
+
+
+def path_params(template: Template, path: str) -> Mapping[str, str]:
+    """Return the percent-decoded parameters of a path that the template matches. Raises RequestMalformed if not UTF-8."""
+    if not template.params:
+        return {}
+    raw = path.split("/")[1:]
+    found: dict[str, str] = {}
+    for segment, value in zip(template.segments, raw, strict=False):
+        if match := _PARAM.match(segment):
+            found[match[1]] = _decode(value)
+    return found
+
+
+def _decode(segment: str) -> str:
+    try:
+        return unquote_to_bytes(segment).decode("utf-8")
+    except UnicodeDecodeError:
+        raise RequestMalformed("a path parameter is not UTF-8") from None
+
+
+def replace_params(template: Template, path: str, values: Mapping[str, str]) -> str:
+    """Return `path` with these parameters replaced, each written as exactly one percent-encoded segment.
+
+    Raises TokenRefused for a value that can't be one segment (empty, `.`, `..`): the proxy forwards what is set here
+    as it is, so a value must not be able to choose another path.
+    """
+    segments = path.split("/")
+    for index, segment in enumerate(template.segments, start=1):
+        match = _PARAM.match(segment)
+        if match and match[1] in values:
+            segments[index] = _encode(values[match[1]])
+    return "/".join(segments)
+
+
+def _encode(value: str) -> str:
+    if value in ("", ".", ".."):
+        raise TokenRefused("a resolved token can't be written as one path segment")
+    return quote(value, safe="")

@@ -1,0 +1,116 @@
+"""Chooses the reader of a body by its headers, or refuses. What the label claims is never believed: the reader parses.
+
+Reads `Content-Type` (RFC 9110, 8.3; suffix `+json`: RFC 6839) and `Content-Encoding` (RFC 9110, 8.4).
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gharial.model.errors import CodingUnknown, MediaUnreadable
+
+
+class Coding(enum.StrEnum):
+    """The content codings that the gate undoes."""
+
+    IDENTITY = "identity"
+    GZIP = "gzip"
+
+
+class Format(enum.StrEnum):
+    """The formats that there is a reader for."""
+
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """How a body is to be read: undo `coding`, then read as `format`."""
+
+    format: Format = Format.JSON
+    coding: Coding = Coding.IDENTITY
+
+
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = r'"(?:[^"\\]|\\.)*+"'
+_PARAMETER = rf"[ \t]*+;[ \t]*+(?:({_WORD})=({_WORD}|{_QUOTED}))?"
+_MEDIA_TYPE = re.compile(rf"({_WORD})/({_WORD})((?:[ \t]*+;[ \t]*+(?:{_WORD}=(?:{_WORD}|{_QUOTED}))?)*+)[ \t]*+")
+_PARAMETERS = re.compile(_PARAMETER)
+_UTF8 = ("utf-8", "utf8")
+
+
+def choose_reader(headers: Iterable[tuple[str, str]]) -> Media:
+    """Return how to read the body that comes with these headers (names may repeat).
+
+    Call it only where there is a body: a missing content type is then a reason to refuse. Raises MediaUnreadable for
+    everything but one JSON type (`application/json`, `text/json`, `*/*+json`) in UTF-8, and CodingUnknown for every
+    coding but none and one gzip.
+    """
+    types: list[str] = []
+    codings: list[str] = []
+    for name, value in headers:
+        match name.lower():
+            case "content-type":
+                types.append(value)
+            case "content-encoding":
+                codings.append(value)
+    coding = _read_coding(codings)
+    # Two types, even equal ones, mean that somebody joined two messages or that a client may believe the other.
+    if len(types) != 1:
+        raise MediaUnreadable("no content type" if not types else "more than one content type")
+    return Media(_read_format(types[0]), coding)
+
+
+def narrow_accept_encoding(values: Iterable[str]) -> str:
+    """Return the client's `Accept-Encoding` narrowed to what the gate undoes: `gzip` or `identity`.
+
+    Whatever is in doubt (no header, a broken weight, gzip listed both ways) is `identity`, which is always readable.
+    """
+    weights: dict[str, list[bool]] = {}
+    for value in values:
+        for item in value.split(","):
+            coding, _, weight = item.partition(";")
+            weights.setdefault(coding.strip(" \t").lower(), []).append(_is_wanted(weight))
+    named = weights.get("gzip", []) + weights.get("x-gzip", [])
+    wanted = named or weights.get("*", [])
+    return "gzip" if wanted and all(wanted) else "identity"
+
+
+_WEIGHT = re.compile(r"[ \t]*(?:[qQ]=(?:0\.(?=\d*[1-9])\d{1,3}|1(?:\.0{0,3})?)[ \t]*)?")
+
+
+def _is_wanted(weight: str) -> bool:
+    """True for no weight, or one above 0 (RFC 9110, 12.4.2)."""
+    return _WEIGHT.fullmatch(weight) is not None
+
+
+def _read_format(content_type: str) -> Format:
+    found = _MEDIA_TYPE.fullmatch(content_type.strip(" \t"))
+    if found is None:
+        raise MediaUnreadable("the content type is not one media type")
+    kind, subtype, parameters = found[1].lower(), found[2].lower(), found[3]
+    if not (subtype == "json" and kind in ("application", "text")) and not (
+        subtype.endswith("+json") and len(subtype) > len("+json")
+    ):
+        raise MediaUnreadable("the content type is not JSON")
+    charsets = [value for name, value in _PARAMETERS.findall(parameters) if name.lower() == "charset"]
+    if len(charsets) > 1 or any(_unquote(value).lower() not in _UTF8 for value in charsets):
+        raise MediaUnreadable("the charset is not UTF-8")
+    return Format.JSON
+
+
+def _unquote(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+
+
+def _read_coding(values: Iterable[str]) -> Coding:
+    named = [item.strip(" \t").lower() for value in values for item in value.split(",")]
+    applied = [coding for coding in named if coding not in ("", "identity")]
+    if not applied:
+        return Coding.IDENTITY
+    if applied in (["gzip"], ["x-gzip"]):
+        return Coding.GZIP
+    raise CodingUnknown

@@ -1,0 +1,178 @@
+"""Program: a plan made ready to run, with node numbers, folded names and step codes looked up beforehand.
+
+It is checked once, so that a reader may follow it blindly: an index that points nowhere would be a way around.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from gharial.model.finding import Kind
+from gharial.model.place import fold_name
+from gharial.model.plan import NONE, NOWHERE, PLAN_FORMAT, Op, Plan, Unlisted
+from gharial.payload.json_text import encode_leaf
+
+
+class Act(enum.IntEnum):
+    """What a writer does with a value."""
+
+    COPY = 0
+    DROP = 1
+    CHANGE = 2
+    BLANK = 3
+    """Redact what no cell covers."""
+
+
+_ACTS = {Op.CLEAR: Act.COPY, Op.DROP: Act.DROP}
+_UNLISTED_ACTS = {Unlisted.DROP: Act.DROP, Unlisted.PASS: Act.COPY, Unlisted.REDACT: Act.BLANK}
+
+
+class State:
+    """Where a reader stands in the trie: a node, the cell that covers it (its own or inherited), and how it got there.
+
+    `cell` is the effective cell or NONE. `opens` says whether a container here is opened to look for what is listed.
+    `explicit`: it was reached by a name or index of a path, not by a wildcard or a descent; or it is the root.
+    `subject` is the id space if a scalar here names a person, else empty. `acts` is what is done in each variant, with
+    the index of the step or NONE. `names`, `indexes`, `other_name` and `other_index` lead on; see `Program.resolve`.
+    """
+
+    __slots__ = (
+        "acts",
+        "cell",
+        "explicit",
+        "indexes",
+        "names",
+        "node",
+        "opens",
+        "other_index",
+        "other_name",
+        "subject",
+    )
+
+    def __init__(
+        self, node: int, cell: int, acts: tuple[tuple[Act, int], ...], *, opens: bool, explicit: bool, subject: str
+    ) -> None:
+        self.node = node
+        self.cell = cell
+        self.acts = acts
+        self.opens = opens
+        self.explicit = explicit
+        self.subject = subject
+        self.names: dict[str, State] | None = None
+        self.indexes: dict[int, State] = {}
+        self.other_name: State = self
+        self.other_index: State = self
+
+
+class Program:
+    """One plan, checked, with its states made as they are met. Holds nothing of any payload.
+
+    Raises ValueError for a plan that is not consistent in itself; a compiler never makes one.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        _check(plan)
+        self.plan = plan
+        self.variants = len(plan.variants)
+        self.drops_unlisted = plan.unlisted is Unlisted.DROP
+        self.blanks = {
+            Kind.STRING: encode_leaf(Kind.STRING, plan.redaction.string),
+            Kind.NUMBER: encode_leaf(Kind.NUMBER, plan.redaction.number),
+            Kind.BOOLEAN: encode_leaf(Kind.BOOLEAN, plan.redaction.boolean),
+            Kind.NULL: encode_leaf(Kind.NULL, ""),
+        }
+        self._unlisted_acts = ((_UNLISTED_ACTS[plan.unlisted], NONE),) * self.variants
+        self._cell_acts = tuple(
+            tuple((_ACTS.get(plan.steps[step].op, Act.CHANGE), step) for step in cell.steps) for cell in plan.cells
+        )
+        self._states: dict[tuple[int, int, bool, bool], State] = {}
+        self._below: dict[int, frozenset[int]] = {}
+        self.root = self._state(0, NONE, explicit=True)
+
+    def resolve(self, state: State) -> dict[str, State]:
+        """Return `state.names`, after making sure that the state's ways on are looked up."""
+        if state.names is not None:
+            return state.names
+        if state.node == NOWHERE:
+            on = self._state(NOWHERE, state.cell, explicit=False)
+            state.other_name = state.other_index = on
+            state.names = {}
+            return state.names
+        node = self.plan.nodes[state.node]
+        state.other_name = self._state(node.other_name, state.cell, explicit=False)
+        state.other_index = self._state(node.other_index, state.cell, explicit=False)
+        state.indexes = {at: self._state(to, state.cell, explicit=True) for at, to in node.indexes.items()}
+        # Last: other threads take a state with names as resolved.
+        state.names = {name: self._state(to, state.cell, explicit=True) for name, to in node.names.items()}
+        return state.names
+
+    def _state(self, node: int, inherited: int, *, explicit: bool) -> State:
+        own = NONE if node == NOWHERE else self.plan.nodes[node].cell
+        cell = inherited if own == NONE else own
+        # What lies below a tagged value is covered by its cell, but only the value itself names a person.
+        enters = cell != inherited
+        key = (node, cell, explicit, enters)
+        if (state := self._states.get(key)) is None:
+            state = State(
+                node,
+                cell,
+                self._unlisted_acts if cell == NONE else self._cell_acts[cell],
+                opens=node != NOWHERE and (cell == NONE or bool(self._cells_below(node) - {cell})),
+                explicit=explicit,
+                subject=self.plan.cells[cell].subject if enters else "",
+            )
+            self._states[key] = state
+        return state
+
+    def _cells_below(self, node: int) -> frozenset[int]:
+        """The cells of all nodes that one or more steps lead to."""
+        if (known := self._below.get(node)) is not None:
+            return known
+        seen: set[int] = set()
+        waiting = [node]
+        while waiting:
+            here = self.plan.nodes[waiting.pop()]
+            for to in (*here.names.values(), *here.indexes.values(), here.other_name, here.other_index):
+                if to != NOWHERE and to not in seen:
+                    seen.add(to)
+                    waiting.append(to)
+        found = frozenset(self.plan.nodes[to].cell for to in seen) - {NONE}
+        self._below[node] = found
+        return found
+
+
+_KEPT_PROGRAMS = 256
+_programs: dict[int, Program] = {}
+
+
+def program_of(plan: Plan) -> Program:
+    """Return the program of this very plan object; the last few hundred are kept."""
+    # By identity: a plan can't be hashed, and comparing two costs more than a small body does. The program holds its
+    # plan, so the identity of a kept one is not given to another.
+    program = _programs.get(id(plan))
+    if program is None or program.plan is not plan:
+        program = Program(plan)
+        while len(_programs) >= _KEPT_PROGRAMS:
+            _programs.pop(next(iter(_programs)), None)
+        _programs[id(plan)] = program
+    return program
+
+
+def _check(plan: Plan) -> None:
+    if plan.format != PLAN_FORMAT:
+        raise ValueError(f"plan format {plan.format} is not {PLAN_FORMAT}")
+    if not plan.nodes or not plan.variants:
+        raise ValueError("a plan has at least one node and one variant")
+    for at, node in enumerate(plan.nodes):
+        for to in (*node.names.values(), *node.indexes.values(), node.other_name, node.other_index):
+            if not (to == NOWHERE or 0 <= to < len(plan.nodes)):
+                raise ValueError(f"node {at} leads to {to}, which is no node")
+        if not (node.cell == NONE or 0 <= node.cell < len(plan.cells)):
+            raise ValueError(f"node {at} has cell {node.cell}, which is no cell")
+        if any(fold_name(name) != name for name in node.names):
+            raise ValueError(f"node {at} holds a name that is not folded; it would never match")
+    for at, cell in enumerate(plan.cells):
+        if len(cell.steps) != len(plan.variants):
+            raise ValueError(f"cell {at} needs one step per variant")
+        if any(not 0 <= step < len(plan.steps) for step in cell.steps):
+            raise ValueError(f"cell {at} names a step that does not exist")

@@ -65,7 +65,12 @@ class Keyset:
 
     def __init__(self, keyset_id: str, keys: tuple[Key, ...], primary_id: int, materials: Mapping[int, bytes]) -> None:
         """`materials` holds 32 bytes for each key that is not destroyed. Raises ValueError if these don't agree."""
-        states = {key.id: key.state for key in keys}
+        # Assigned before anything can fail: a traceback with local variables prints half-made objects too.
+        self.keyset_id = keyset_id
+        self.keys = keys
+        self.primary_id = primary_id
+        self._remembered: dict[tuple[object, ...], object] = {}
+        self._states = states = {key.id: key.state for key in keys}
         if len(states) != len(keys) or any(not 1 <= key.id <= MAX_KEY_ID for key in keys):
             raise ValueError("key ids are not unique numbers from 1 to 2**31 - 1")
         if states.get(primary_id) is not KeyState.ENABLED:
@@ -73,12 +78,7 @@ class Keyset:
         living = {key_id for key_id, state in states.items() if state is not KeyState.DESTROYED}
         if materials.keys() != living or any(len(material) != KEY_BYTES for material in materials.values()):
             raise ValueError("the keys that are not destroyed need 32 bytes of material each, the others none")
-        self.keyset_id = keyset_id
-        self.keys = keys
-        self.primary_id = primary_id
-        self._states = states
         self._materials = {key_id: SecretBytes(material) for key_id, material in materials.items()}
-        self._remembered: dict[tuple[object, ...], object] = {}
 
     @property
     def oldest_enabled_id(self) -> int:

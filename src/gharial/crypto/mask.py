@@ -25,6 +25,7 @@ _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?")
 _LARGEST = Decimal(10) ** 15
 _ZWJ = "\u200d"
+_ASCII_SILENT = bytes(code for code in range(128) if not chr(code).isalnum())
 
 
 def mask(text: str, first: int = 0, last: int = 0, keep: str = "") -> str:
@@ -106,22 +107,21 @@ def _is_day(month: int, day: int) -> bool:
 def _mask_ends(text: str, first: int, last: int) -> str:
     if first <= 0 and last <= 0:
         return HIDDEN
-    first, last = max(first, 0), max(last, 0)
-    characters = text if text.isascii() else _characters(text)
-    end = len(characters) - last
+    # Letters, digits and blanks stand alone; only where there is more must characters be told from code points.
+    characters = text if text.isascii() or text.replace(" ", "").isalnum() else _characters(text)
+    first, end = max(first, 0), len(characters) - max(last, 0)
     if end - first < MIN_HIDDEN:
         return HIDDEN
     hidden = _count_telling(characters[first:end])
-    shown = _count_telling(characters[:first]) + _count_telling(characters[end:])
-    if hidden < MIN_HIDDEN or hidden < shown:
+    if hidden < MIN_HIDDEN or 2 * hidden < _count_telling(characters):
         return HIDDEN
-    return "".join((*characters[:first], HIDDEN, *characters[end:]))
+    return "".join(characters[:first]) + HIDDEN + "".join(characters[end:])
 
 
 def _count_telling(characters: str | list[str]) -> int:
     """Count letters and digits: hiding the dashes of a number and showing its digits would hide nothing."""
-    if isinstance(characters, str) and (not characters or characters.isalnum()):
-        return len(characters)
+    if isinstance(characters, str) and characters.isascii():
+        return len(characters.encode("ascii").translate(None, _ASCII_SILENT))
     return sum(character[0].isalnum() for character in characters)
 
 

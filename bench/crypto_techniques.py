@@ -1,0 +1,104 @@
+"""What each technique costs per value, beside the bare cipher; every output is checked before it is timed.
+
+python bench/crypto_techniques.py [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import timeit
+from collections.abc import Callable
+from pathlib import Path
+
+import cryptography
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from gharial.crypto.digest import credential_hash, person_digest
+from gharial.crypto.keyset import create_keyset
+from gharial.crypto.token import Binding, open_token
+from gharial.crypto.transform import Recipient, transforms_for
+from gharial.model.finding import Kind, Transform
+from gharial.model.plan import Mode, Op, Plan, Step, Unlisted
+
+ROUNDS = 7
+GOALS = {"token": ("x bare AES-SIV", 4.0), "mask, first and last": ("µs", 2.0), "mask, keep=domain": ("µs", 2.0)}
+
+STEPS = {
+    "clear": (Step(Op.CLEAR, "t", "r"), "Ann Example-Person", "Ann Example-Person"),
+    "redact": (Step(Op.REDACT, "t", "r"), "Ann Example-Person", "[redacted]"),
+    "mask, all": (Step(Op.MASK, "t", "r"), "Ann Example-Person", "***"),
+    "mask, first and last": (Step(Op.MASK, "t", "r", (("first", 1), ("last", 4))), "+44 7700 900123", "+***0123"),
+    "mask, keep=domain": (Step(Op.MASK, "t", "r", (("keep", "domain"),)), "ann.person@ex.example", "***@ex.example"),
+    "mask, not ASCII": (Step(Op.MASK, "t", "r", (("first", 1),)), "Änne Müller", "Ä***"),
+    "year": (Step(Op.YEAR, "t", "r"), "1990-12-31", "1990"),
+    "band, years": (Step(Op.BAND, "t", "r", (("width", 10), ("unit", "y"))), "1990-12-31", "1990-1999"),
+    "band, number": (Step(Op.BAND, "t", "r", (("width", 10), ("unit", ""))), "34.5", "30-39"),
+    "token": (Step(Op.TOKEN, "t", "r", (("scope", "client"),)), "ann.person@ex.example", None),
+}
+
+
+def best_us(call: Callable[[], object]) -> float:
+    """Return microseconds per call: the best of several rounds, the one least disturbed by the rest of the machine."""
+    timer = timeit.Timer(call)
+    number, _ = timer.autorange()
+    return min(timer.repeat(ROUNDS, max(number // 4, 1))) / max(number // 4, 1) * 1e6
+
+
+def run_one(transform: Transform, text: str) -> Callable[[], object]:
+    """Return a call of the transform on one string."""
+    return lambda: transform(Kind.STRING, text)
+
+
+def main() -> int:
+    """Print the table; the exit code is 1 if a goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+
+    keyset = create_keyset(os.urandom, 0.0)
+    steps = tuple(step for step, _, _ in STEPS.values())
+    plan = Plan(1, "bench", 1, "bench", Mode.ENFORCE, (), Unlisted.DROP, (), (), steps)
+    transforms = transforms_for(plan, keyset, Recipient("tenant", "client", "team"))
+    times: dict[str, float] = {}
+
+    siv = AESSIV(os.urandom(64))
+    aad, plaintext = [os.urandom(40)], b"s" + STEPS["token"][1].encode()
+    times["bare AES-SIV"] = best_us(lambda: siv.encrypt(plaintext, aad))
+    for (name, (_, text, want)), transform in zip(STEPS.items(), transforms, strict=True):
+        kind, got = transform(Kind.STRING, text)
+        if want is None:
+            assert open_token(keyset, Binding("tenant", "t", "client", "client"), got) == (Kind.STRING, text), name
+        else:
+            assert (kind, got) == (Kind.STRING, want), name
+        times[name] = best_us(run_one(transform, text))
+    token = transforms[-1](Kind.STRING, STEPS["token"][1])[1]
+    binding = Binding("tenant", "t", "client", "client")
+    times["open_token"] = best_us(lambda: open_token(keyset, binding, token))
+    assert len(person_digest(keyset, "tenant", "customer", "10000042")) == 22
+    times["person_digest"] = best_us(lambda: person_digest(keyset, "tenant", "customer", "10000042"))
+    assert len(credential_hash(keyset, "secret")) == 32
+    times["credential_hash"] = best_us(lambda: credential_hash(keyset, "secret"))
+    times["transforms_for, per step"] = best_us(
+        lambda: transforms_for(plan, keyset, Recipient("tenant", "client", "team"))
+    ) / len(steps)
+
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{machine}, cryptography {cryptography.__version__}; best of {ROUNDS}, µs per value\n")
+    bare, missed = times["bare AES-SIV"], 0
+    for name, spent in times.items():
+        unit, goal = GOALS.get(name, ("", 0.0))
+        figure = spent / bare if unit.startswith("x") else spent
+        missed += bool(goal) and figure > goal
+        verdict = f"   goal: at most {goal:g} {unit}, {'met' if figure <= goal else 'MISSED'}" if goal else ""
+        print(f"{name:26} {spent:7.2f}  {spent / bare:6.2f} x bare AES-SIV{verdict}")
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine, "us_per_value": times}, indent=2) + "\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""What earlier versions wrote is still read: the exemplars of keysets and tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gharial.crypto.keyfile import unwrap_keyset
+from gharial.crypto.keyset import Purpose, parse_kek
+from gharial.crypto.token import Binding, open_token, seal_token
+from gharial.model.finding import Kind
+
+EXEMPLARS = Path(__file__).parent.parent / "exemplars"
+KEYSETS = sorted((EXEMPLARS / "keyset" / "v1").glob("*.json"))
+TOKENS = sorted((EXEMPLARS / "token" / "v1").glob("*.json"))
+
+
+def test_there_are_exemplars():
+    """The folders are found, so that the tests below run on something."""
+    assert len(KEYSETS) >= 2
+    assert len(TOKENS) >= 6
+
+
+@pytest.mark.parametrize("path", KEYSETS, ids=lambda path: path.stem)
+def test_a_keyset_of_version_1_is_read_and_derives_the_same_keys(path):
+    """A key file of version 1 opens, with the same keys and states, and every derived key is byte for byte the same."""
+    exemplar = json.loads(path.read_text())
+    keyset = unwrap_keyset(exemplar["key_file"].encode(), parse_kek(exemplar["kek"]))
+    keys = [{"id": key.id, "state": key.state.value, "created_s": key.created_s} for key in keyset.keys]
+    assert keys == exemplar["keys"]
+    assert keyset.primary_id == exemplar["primary"]
+    for want in exemplar["derived"]:
+        got = keyset.derive(Purpose(want["purpose"]), want["tenant"], want["tag"], want["length"], want["key_id"])
+        assert got.hex() == want["hex"]
+
+
+@pytest.mark.parametrize("path", TOKENS, ids=lambda path: path.stem)
+def test_a_token_of_version_1_is_opened_and_made_again(path):
+    """A token of version 1 opens to its value, and the same value still gives the same token."""
+    exemplar = json.loads(path.read_text())
+    keyset = unwrap_keyset(exemplar["key_file"].encode(), parse_kek(exemplar["kek"]))
+    binding = Binding(**exemplar["binding"])
+    assert open_token(keyset, binding, exemplar["token"]) == (Kind(exemplar["kind"]), exemplar["text"])
+    assert seal_token(keyset, binding, Kind(exemplar["kind"]), exemplar["text"]) == exemplar["token"]

@@ -1,0 +1,81 @@
+"""Writes exemplars that are not there yet; touches none that is. Run: python tests/exemplars/write_exemplars.py"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from gharial.crypto.keyfile import wrap_keyset
+from gharial.crypto.keyset import KeyState, Purpose, create_keyset, new_kek, parse_kek, rotate, set_state
+from gharial.crypto.token import Binding, seal_token
+from gharial.model.finding import Kind
+
+HERE = Path(__file__).parent
+
+TOKENS = {
+    "email_client": (Binding("default", "email", "client", "acme-billing"), Kind.STRING, "ann@ex.example"),
+    "empty_team": (Binding("default", "name", "team", "finance"), Kind.STRING, ""),
+    "beyond_the_bmp_all": (Binding("tenant-2", "name", "all", ""), Kind.STRING, "Zoë 😀 \U0001d49c"),
+    "number_client": (Binding("default", "account", "client", "acme-billing"), Kind.NUMBER, "1.10e2"),
+    "boolean_client": (Binding("default", "flag", "client", "acme-billing"), Kind.BOOLEAN, "true"),
+    "names_not_ascii": (Binding("münchen", "straße", "client", "søk"), Kind.STRING, "Änne"),
+}
+DERIVED = ((Purpose.TOKEN, "default", "email", 64), (Purpose.PERSON, "default", "customer", 32),
+           (Purpose.CREDENTIAL, "", "", 32), (Purpose.ETAG, "default", "", 64))  # fmt: skip
+
+
+def write_new(path: Path, content: object) -> None:
+    """Write the exemplar unless it exists."""
+    if path.exists():
+        print(f"kept    {path.relative_to(HERE)}")  # noqa: T201
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=True) + "\n", encoding="ascii")
+    print(f"written {path.relative_to(HERE)}")  # noqa: T201
+
+
+def write_keysets() -> None:
+    """One fresh keyset, and one after a life: a destroyed key, a disabled one, two enabled ones."""
+    for name, seed, rotations in (("one_key", 101, 0), ("after_a_life", 102, 3)):
+        source = random.Random(seed).randbytes
+        kek_text = new_kek(source)
+        keyset = create_keyset(source, 1_795_000_000)
+        for number in range(rotations):
+            keyset = rotate(keyset, source, 1_795_000_000 + 86_400 * (number + 1))
+        if rotations:
+            keyset = set_state(keyset, keyset.keys[0].id, KeyState.DESTROYED)
+            keyset = set_state(keyset, keyset.keys[1].id, KeyState.DISABLED)
+        derived = [
+            {"key_id": key.id, "purpose": purpose.value, "tenant": tenant, "tag": tag, "length": length,
+             "hex": keyset.derive(purpose, tenant, tag, length, key.id).hex()}
+            for key in keyset.keys if key.state is KeyState.ENABLED
+            for purpose, tenant, tag, length in DERIVED
+        ]  # fmt: skip
+        keys = [{"id": key.id, "state": key.state.value, "created_s": key.created_s} for key in keyset.keys]
+        file = wrap_keyset(keyset, parse_kek(kek_text), source).decode("ascii")
+        content = {"key_file": file, "kek": kek_text, "primary": keyset.primary_id, "keys": keys, "derived": derived}
+        write_new(HERE / "keyset" / "v1" / f"{name}.json", content)
+
+
+def write_tokens() -> None:
+    """Every kind of value and scope, each under a keyset of its own."""
+    for number, (name, (binding, kind, text)) in enumerate(TOKENS.items()):
+        source = random.Random(200 + number).randbytes
+        kek_text = new_kek(source)
+        keyset = rotate(create_keyset(source, 1_795_000_000), source, 1_795_086_400)
+        content = {
+            "key_file": wrap_keyset(keyset, parse_kek(kek_text), source).decode("ascii"),
+            "kek": kek_text,
+            "binding": {"tenant": binding.tenant, "tag": binding.tag, "scope": binding.scope,
+                        "recipient": binding.recipient},
+            "kind": kind.value,
+            "text": text,
+            "token": seal_token(keyset, binding, kind, text),
+        }  # fmt: skip
+        write_new(HERE / "token" / "v1" / f"{name}.json", content)
+
+
+if __name__ == "__main__":
+    write_keysets()
+    write_tokens()

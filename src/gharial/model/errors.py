@@ -216,6 +216,13 @@ class StoreSchema(GharialError):
     title = "The gateway is not available"
 
 
+class StoreInUse(GharialError):
+    """Another process has the store open; two owners of one budget are none."""
+
+    code, status, fault = "store.in_use", 503, Fault.GHARIAL
+    title = "The gateway is not available"
+
+
 class KeyUnknown(GharialError):
     """A key id is not in the keyset, or its key is disabled."""
 

@@ -1,0 +1,8 @@
+"""The durable state of a gateway. `open_store` opens the embedded one: a SQLite file with one owner.
+
+Holds no policy and no decision: what is charged, and what opens an incident, is decided elsewhere and only kept here.
+"""
+
+from gharial.adapters.store.sqlite import SqliteStore, open_store
+
+__all__ = ["SqliteStore", "open_store"]

@@ -42,6 +42,7 @@ class Scalar:
     text: str
     line: int
     column: int
+    quoted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ class _Reader:
             return Scalar(None, "", *self.place)
         text: str = event.value
         plain = event.style is None or event.style == ""
-        return Scalar(self._core_value(text) if plain else text, text, *self.place)
+        return Scalar(self._core_value(text) if plain else text, text, *self.place, quoted=not plain)
 
     def _core_value(self, text: str) -> str | int | float | bool | None:
         """Resolve a plain scalar by the core schema (YAML 1.2.2, section 10.3.2): `yes` and `on` stay texts."""

@@ -1,0 +1,95 @@
+"""Many body paths become one deterministic automaton: from each place at most one next place per name and index.
+
+`..` and wildcards are resolved by keeping, as one state, all positions in all paths that a place may have. Positions
+carry no tags' decisions; `compile` pairs them with those. Names are folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gharial.model.place import BodyPath, Segment, Select, fold_name
+
+Positions = frozenset[tuple[int, int]]
+"""(path, segment) pairs: this many segments of the path are behind us and more are to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where one step leads: the positions that remain open, and the tags of which a path ends exactly there."""
+
+    positions: Positions
+    found: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """All steps from a place. Names and indexes that are not listed take `other_name`, `other_index`."""
+
+    names: dict[str, Move]
+    indexes: dict[int, Move]
+    other_name: Move
+    other_index: Move
+
+
+@dataclass(slots=True)
+class Automaton:
+    """The paths of all tags. Ask `start` and `moves`; each set of positions is worked out once."""
+
+    paths: list[tuple[str, tuple[Segment, ...]]]
+    _moves: dict[Positions, Moves] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, finds: Iterable[tuple[str, BodyPath]]) -> Automaton:
+        """Build it from (tag, path) pairs, in any order."""
+        folded = {(tag, tuple(map(_fold, path.segments))) for tag, path in finds}
+        return cls(sorted(folded, key=lambda p: (p[0], str(BodyPath(p[1])))))
+
+    def start(self) -> Move:
+        """The place of the whole body."""
+        found = frozenset(tag for tag, segments in self.paths if not segments)
+        return Move(frozenset((index, 0) for index, (_, segments) in enumerate(self.paths) if segments), found)
+
+    def moves(self, positions: Positions) -> Moves:
+        """All steps from a place with these positions."""
+        known = self._moves.get(positions)
+        if known is None:
+            segments = [(self.paths[path][1][at], path, at) for path, at in positions]
+            names = sorted({s.name for s, _, _ in segments if s.select is Select.NAME})
+            indexes = sorted({s.index for s, _, _ in segments if s.select is Select.INDEX})
+            known = self._moves[positions] = Moves(
+                names={name: self._step(segments, name) for name in names},
+                indexes={index: self._step(segments, index) for index in indexes},
+                other_name=self._step(segments, None),
+                other_index=self._step(segments, None),
+            )
+        return known
+
+    def _step(self, segments: list[tuple[Segment, int, int]], step: str | int | None) -> Move:
+        """Follow one name, one index, or (None) one that no segment names."""
+        remain: set[tuple[int, int]] = set()
+        found: set[str] = set()
+        for segment, path, at in segments:
+            if segment.deep:
+                remain.add((path, at))
+            if not _selects(segment, step):
+                continue
+            tag, all_segments = self.paths[path]
+            if at + 1 == len(all_segments):
+                found.add(tag)
+            else:
+                remain.add((path, at + 1))
+        return Move(frozenset(remain), frozenset(found))
+
+
+def _fold(segment: Segment) -> Segment:
+    return Segment(segment.select, fold_name(segment.name), segment.index, segment.deep)
+
+
+def _selects(segment: Segment, step: str | int | None) -> bool:
+    if segment.select is Select.ANY:
+        return True
+    if isinstance(step, str):
+        return segment.select is Select.NAME and segment.name == step
+    return step is not None and segment.select is Select.INDEX and segment.index == step

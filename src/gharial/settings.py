@@ -1,131 +1,413 @@
-"""gharial.yaml: what one gateway is made of. Reads the file; every mistake at once, with line and column.
+"""gharial.yaml: what one gateway is made of. Reads the text; every mistake at once, with line and column.
 
 Secrets are references (`env:NAME`, `file:PATH`), never literals. Relative paths count from the file's folder.
 """
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+
+from gharial.gate.routes import TemplateError, parse_template
+from gharial.model.errors import ConfigInvalid, Problem
+from gharial.model.yaml_text import Node, find_place, parse_yaml, to_plain
+
+_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|min|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"([0-9]{1,9})(B|KB|MB|GB|KiB|MiB|GiB)?")
+_BYTES = {None: 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,64}")
+
+
+def _parse_duration_s(value: object) -> float:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("a duration is written with its unit, e.g. 500ms, 15s, 2min, 1h")
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if not 0.001 <= seconds <= 86_400:
+        raise ValueError("a duration lies between 1ms and 24h")
+    return seconds
+
+
+def _parse_size_bytes(value: object) -> int:
+    match = _SIZE.fullmatch(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError("a size is a number of bytes, or one with its unit, e.g. 32KB, 16MB")
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def _parse_file(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str) or not value.startswith("file:") or len(value) == len("file:"):
+        raise ValueError("write it as file:PATH")
+    # Made absolute here, because Envoy, which opens some of these files itself, has another working folder.
+    return Path((info.context or {}).get("base", ""), value.removeprefix("file:"))
+
+
+def _check_secret(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", value):
+        raise ValueError("a secret is a reference, env:NAME or file:PATH; never the secret itself")
+    return value
+
+
+def _check_header(value: object) -> object:
+    if not isinstance(value, str) or not _HEADER.fullmatch(value):
+        raise ValueError("this is not a header name")
+    return value
+
+
+DurationS = Annotated[float, BeforeValidator(_parse_duration_s)]
+SizeBytes = Annotated[int, BeforeValidator(_parse_size_bytes)]
+FilePath = Annotated[Path, BeforeValidator(_parse_file)]
+Secret = Annotated[str, BeforeValidator(_check_secret)]
+HeaderName = Annotated[str, BeforeValidator(_check_header)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # `hide_input_in_errors`: what stands in a file by mistake may be a secret, and no error may show it.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
 
 
 class ListenTls(_Section):
     """TLS towards clients: files in PEM."""
 
-    cert: Path = Field(description="file:PATH of the certificate chain.")
-    key: Path = Field(description="file:PATH of the private key.")
+    cert: FilePath = Field(description="file:PATH of the certificate chain in PEM.")
+    key: FilePath = Field(description="file:PATH of the private key in PEM.")
 
 
 class Listen(_Section):
     """Where clients connect."""
 
-    address: str = Field("127.0.0.1", description="Address to listen on; loopback unless said otherwise.")
+    address: str = Field("127.0.0.1", description="IP address to listen on; loopback unless you say otherwise.")
     port: int = Field(8080, ge=1, le=65535, description="TCP port to listen on.")
-    tls: ListenTls | None = Field(None, description="Serve HTTPS with these files.")
+    tls: ListenTls | None = Field(None, description="Serve HTTPS (HTTP/1.1 and HTTP/2) with these files.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        ipaddress.ip_address(self.address)
+        return self
 
 
 class Admin(_Section):
     """Where the command line talks to the running gateway."""
 
-    socket: Path = Field(Path("run/admin.sock"), description="Unix socket of mode 0600, for the CLI of the same user.")
+    socket: Path = Field(Path("run/admin.sock"), description="Unix socket of mode 0600, for the same user only.")
 
 
 class Upstream(_Section):
     """An API behind the gateway."""
 
-    url: str = Field(description="http:// or https://, host and optional port; no path.")
-    ca: Path | None = Field(None, description="file:PATH of the CA that the upstream's certificate is checked with.")
-    host: str | None = Field(None, description="Host header and SNI; the URL's host unless said otherwise.")
-    timeout_s: float = Field(15.0, description="How long an answer may take in all, e.g. 15s.")
-    credentials: str = Field("forward", description="forward, strip, or inject: env:NAME | file:PATH.")
-    resolver: str | None = Field(None, description="ADDRESS:PORT of the DNS server to ask; the system's by default.")
+    url: str = Field(description="http:// or https://, a host and maybe a port; no path.")
+    ca: FilePath | None = Field(None, description="file:PATH of the CA for its certificate; else the system's CAs.")
+    host: str | None = Field(None, description="Host header and SNI; by default the URL's host.")
+    timeout_s: DurationS = Field(15.0, alias="timeout", description="How long an answer may take in all, e.g. 15s.")
+    credentials: str = Field(
+        "forward",
+        description="What becomes of a company's own token: `forward` unchanged, `strip`, or `inject: env:NAME` "
+        "(sent as the Authorization header).",
+    )
+    resolver: str | None = Field(None, description="ADDRESS:PORT of the DNS server to ask; by default the system's.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_inject(cls, data: Any) -> Any:
+        """`inject: env:NAME` is a mapping in YAML where it stands alone; both spellings are one setting."""
+        if isinstance(data, dict) and isinstance(data.get("credentials"), dict):
+            inner = data["credentials"]
+            if set(inner) == {"inject"} and isinstance(inner["inject"], str):
+                return {**data, "credentials": f"inject: {inner['inject']}"}
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+            raise ValueError("url is http:// or https:// with a host, and no user or password in it")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError("url has no path or query; routes say which paths go there")
+        _ = parts.port
+        if self.credentials not in ("forward", "strip"):
+            _check_secret(self.credentials.removeprefix("inject:").strip())
+            if not self.credentials.startswith("inject:"):
+                raise ValueError("credentials is forward, strip, or inject: env:NAME")
+        if self.resolver is not None:
+            address, _, port = self.resolver.rpartition(":")
+            ipaddress.ip_address(address.strip("[]"))
+            if not port.isdecimal() or not 1 <= int(port) <= 65535:
+                raise ValueError("resolver is ADDRESS:PORT, e.g. 127.0.0.1:53")
+        return self
+
+    @property
+    def tls(self) -> bool:
+        """True for https."""
+        return self.url.startswith("https:")
+
+    @property
+    def address(self) -> str:
+        """The host of the URL."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port of the URL, or the scheme's own."""
+        return urlsplit(self.url).port or (443 if self.tls else 80)
+
+    @property
+    def host_header(self) -> str:
+        """What the upstream gets as Host: `host`, or the URL's host with a port that is not the scheme's own."""
+        return self.host or urlsplit(self.url).netloc.rpartition("@")[2]
+
+    @property
+    def inject_reference(self) -> str:
+        """The reference of the credential to inject, or empty."""
+        return self.credentials.removeprefix("inject:").strip() if self.credentials.startswith("inject:") else ""
 
 
 class Route(_Section):
-    """One line of `routes`."""
+    """One line of `routes`: the first that matches wins, and a path that none matches is answered with 404."""
 
-    route: str
-    match: str
-    upstream: str
-    policy: str | None = None
-    pass_: bool = Field(False, alias="pass")
-    keep_headers: tuple[str, ...] = ()
+    route: str = Field(description="The route's name, for status, audit and `gharial policy`.")
+    match: str = Field(description="'METHOD /path/{parameter}'; several methods 'GET,POST'; 'ANY'; a final '/**'.")
+    upstream: str = Field(description="The name of an entry of `upstreams`.")
+    policy: str | None = Field(None, description="The name of the policy that covers this route.")
+    pass_: bool = Field(False, alias="pass", description="true: passes unprotected, and is counted apart.")
+    keep_headers: tuple[HeaderName, ...] = Field(
+        (), description="Response headers that pass on an enforced route besides the known-safe ones."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not _NAME.fullmatch(self.route):
+            raise ValueError("a route's name has letters, digits, '-' and '_', and begins with a letter")
+        if self.pass_ == (self.policy is not None):
+            raise ValueError("a route has either 'policy: NAME' or 'pass: true'")
+        try:
+            parse_template(self.match)
+        except TemplateError as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 class ApiKeys(_Section):
     """Gharial's own keys, made with `gharial clients add`; removed before the upstream."""
 
-    header: str = "X-Api-Key"
+    header: HeaderName = Field("X-Api-Key", description="The request header that carries the key.")
 
 
 class Jwt(_Section):
-    """A company's JSON Web Tokens."""
+    """A company's JSON Web Tokens, checked against a JWKS file."""
 
-    issuer: str
-    audience: str
-    jwks: Path
-    header: str = "Authorization"
-    client_claim: str = "client_id"
-    user_claim: str = "sub"
-    team_claim: str = "team"
-    roles_claim: str = "roles"
-    purpose_claim: str = "purpose"
+    issuer: str = Field(description="The only `iss` that is accepted.")
+    audience: str = Field(description="The `aud` that a token must name.")
+    jwks: FilePath = Field(description="file:PATH of the issuer's public keys (JWKS); re-read when it changes.")
+    header: HeaderName = Field("Authorization", description="The request header; its value begins with 'Bearer '.")
+    client_claim: str = Field("", description="The claim that names the client; else client_id, azp, sub.")
+    user_claim: str = Field("sub", description="The claim that names the user.")
+    team_claim: str = Field("team", description="The claim that names the team.")
+    roles_claim: str = Field("roles", description="The claim that lists the roles.")
+    purpose_claim: str = Field("purpose", description="The claim that names the purpose.")
 
 
 class IdentitySource(_Section):
     """One entry of `identity`: exactly one of the two."""
 
-    api_keys: ApiKeys | None = None
-    jwt: Jwt | None = None
+    api_keys: ApiKeys | None = Field(None, description="Accept Gharial's own API keys.")
+    jwt: Jwt | None = Field(None, description="Accept a company's JSON Web Tokens.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.api_keys is None) == (self.jwt is None):
+            raise ValueError("an entry of identity is either 'api_keys: {…}' or 'jwt: {…}'")
+        return self
 
 
 class Keys(_Section):
     """The wrapped key file, and the key that wraps it."""
 
-    file: Path = Path("run/keys.json")
-    kek: str = "env:GHARIAL_KEK"
+    file: Path = Field(Path("run/keys.json"), description="The wrapped keyset (mode 0600), made by `gharial init`.")
+    kek: Secret = Field("env:GHARIAL_KEK", description="env:NAME or file:PATH of the key that wraps it (32 bytes).")
 
 
 class AuditSettings(_Section):
     """Where audit lines go."""
 
-    dir: Path = Path("run/audit")
-    rotate_bytes: int = 256_000_000
+    dir: Path = Field(Path("run/audit"), description="The folder of the audit files.")
+    rotate_bytes: SizeBytes = Field(256_000_000, alias="rotate", description="A new file after this size.")
 
 
 class LimitSettings(_Section):
     """Beyond each of these a call is refused."""
 
-    body_bytes: int = 16_000_000
-    depth: int = 64
-    values: int = 200_000
-    header_bytes: int = 32_768
-    in_flight: int = 512
-    inflate_ratio: int = 100
+    body_bytes: SizeBytes = Field(16_000_000, alias="body", le=1_000_000_000, description="Size of a response body.")
+    depth: int = Field(64, ge=1, le=200, description="How deep objects and arrays may nest.")
+    values: int = Field(200_000, ge=1, description="How many values a body may hold.")
+    header_bytes: SizeBytes = Field(32_768, alias="header", le=96_000, description="Size of a message's head.")
+    in_flight: int = Field(512, ge=1, le=100_000, description="How many exchanges may be under way at once.")
+    inflate_ratio: int = Field(100, ge=1, description="How many times a compressed body may grow.")
 
 
 class Settings(_Section):
-    """The whole of gharial.yaml, paths made absolute."""
+    """The whole of gharial.yaml."""
 
-    base: Path = Field(exclude=True)
-    listen: Listen = Listen()
-    admin: Admin = Admin()
-    upstreams: dict[str, Upstream]
-    routes: tuple[Route, ...]
-    policies: tuple[str, ...] = ()
-    identity: tuple[IdentitySource, ...] = ()
-    tenant: str = "default"
-    store: str = "sqlite:run/gharial.db"
-    keys: Keys = Keys()
-    alarms: tuple[str, ...] = ()
-    audit: AuditSettings = AuditSettings()
-    limits: LimitSettings = LimitSettings()
+    listen: Listen = Field(Listen(), description="Where clients connect.")
+    admin: Admin = Field(Admin(), description="Where the command line talks to the running gateway.")
+    upstreams: dict[str, Upstream] = Field(description="The APIs behind the gateway, by name.")
+    routes: tuple[Route, ...] = Field(min_length=1, description="Which path goes where, and under which policy.")
+    policies: tuple[str, ...] = Field((), description="Policy files; '*' is allowed in the file's name.")
+    identity: tuple[IdentitySource, ...] = Field((), description="Which credentials are believed.")
+    tenant: str = Field("default", description="The tenant that tokens and digests are bound to.")
+    store: str = Field("sqlite:run/gharial.db", description="sqlite:PATH of clients, budgets and incidents.")
+    keys: Keys = Field(Keys(), description="The wrapped key file, and the key that wraps it.")
+    alarms: tuple[str, ...] = Field((), description="Where alarms go: apprise URLs, and file://PATH for JSON lines.")
+    audit: AuditSettings = Field(AuditSettings(), description="Where audit lines go.")
+    limits: LimitSettings = Field(LimitSettings(), description="Beyond each of these a call is refused.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not re.fullmatch(r"sqlite:.+", self.store):
+            raise ValueError("store is sqlite:PATH (PostgreSQL is not supported by this version)")
+        return self
 
 
-CredentialMode = Literal["forward", "strip", "inject"]
+LATER_KEYS = frozenset(
+    {"hops", "listen.tls.client_ca", "listen.tls.reload", "admin.address", "admin.port", "routes.stream"}
+)
+"""Keys of later versions: accepting and ignoring one would promise what is not done."""
+
+
+def parse_settings(text: str, file: str, base: Path = Path()) -> Settings:
+    """Read gharial.yaml. `file` is the name that mistakes carry, `base` the folder from which `file:` paths count.
+
+    Raises ConfigInvalid with all mistakes.
+    """
+    root, problems = parse_yaml(text, file)
+    if root is None or problems:
+        raise ConfigInvalid(problems)
+    try:
+        settings = Settings.model_validate(to_plain(root), context={"base": base})
+    except ValidationError as error:
+        raise ConfigInvalid(list(_problems_of(error, root, file))) from None
+    problems = list(_cross_check(settings, root, file))
+    if problems:
+        raise ConfigInvalid(problems)
+    return settings
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the file at `path`. Raises ConfigInvalid, also if the file can't be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "; 'gharial init --upstream URL' writes one" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigInvalid([Problem(str(path), 1, 1, f"can't be read ({type(error).__name__}){hint}")]) from None
+    return parse_settings(text, str(path), path.resolve().parent)
+
+
+def _problems_of(error: ValidationError, root: Node, file: str) -> Iterator[Problem]:
+    items = error.errors(include_input=False, include_url=False, include_context=False)
+    for item in items:
+        loc = item["loc"]
+        if item["type"] == "too_short" and any(other["loc"][:1] == loc and len(other["loc"]) > 1 for other in items):
+            continue  # its only entries are the mistaken ones, which have lines of their own
+        unknown = item["type"] == "extra_forbidden"
+        line, column = find_place(root, loc, key=unknown)
+        yield Problem(file, line, column, _unknown_key(loc) if unknown else _sentence(item["type"], item["msg"], loc))
+
+
+def _sentence(kind: str, message: str, loc: tuple[int | str, ...]) -> str:
+    name = ".".join(str(part) for part in loc if isinstance(part, str))
+    if kind == "missing":
+        return f"'{loc[-1]}' is missing"
+    text = message.removeprefix("Value error, ")
+    return f"{name}: {text}" if name else text
+
+
+def _unknown_key(loc: tuple[int | str, ...]) -> str:
+    dotted = ".".join(str(part) for part in loc if isinstance(part, str))
+    if dotted in LATER_KEYS:
+        return f"'{dotted}' is not supported by this version"
+    near = difflib.get_close_matches(str(loc[-1]), _sibling_keys(loc), n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"unknown key '{loc[-1]}'{hint}"
+
+
+def _sibling_keys(loc: tuple[int | str, ...]) -> list[str]:
+    prefix = [part for part in loc[:-1] if isinstance(part, str)]
+    depth = len(prefix)
+    if prefix and prefix[0] == "upstreams" and depth == 2:
+        prefix = ["upstreams", "NAME"]
+    return [key.split(".")[-1] for key, _ in setting_keys() if key.split(".")[:-1] == prefix]
+
+
+def _cross_check(settings: Settings, root: Node, file: str) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, route in enumerate(settings.routes):
+        if route.route in seen:
+            yield Problem(file, *find_place(root, ("routes", index, "route")), f"a second route '{route.route}'")
+        seen.add(route.route)
+        if route.upstream not in settings.upstreams:
+            near = difflib.get_close_matches(route.upstream, settings.upstreams, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            place = find_place(root, ("routes", index, "upstream"))
+            yield Problem(file, *place, f"there is no upstream '{route.upstream}'{hint}")
+    for name in settings.upstreams:
+        if not _NAME.fullmatch(name):
+            place = find_place(root, ("upstreams", name), key=True)
+            yield Problem(file, *place, "an upstream's name has letters, digits, '-' and '_'")
+    kinds = [source.model_fields_set for source in settings.identity]
+    if sum("api_keys" in kind for kind in kinds) > 1:
+        yield Problem(file, *find_place(root, ("identity",)), "identity may name api_keys once")
+    keys = {source.api_keys.header.lower() for source in settings.identity if source.api_keys is not None}
+    tokens = {source.jwt.header.lower() for source in settings.identity if source.jwt is not None}
+    if keys & tokens:
+        yield Problem(file, *find_place(root, ("identity",)), "api_keys and jwt can't come in the same header")
+
+
+def setting_keys() -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, description) of every setting, in the order of the file; NAME stands for a name of yours."""
+    yield from _keys_of(Settings, "")
+
+
+def _keys_of(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{field.alias or name}"
+        yield key, field.description or ""
+        inner = _inner_section(field.annotation)
+        if inner is not None:
+            yield from _keys_of(inner, f"{key}.NAME." if key == "upstreams" else f"{key}.")
+
+
+def _inner_section(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _inner_section(part)
+        if found is not None:
+            return found
+    return None
+
+
+def setting_default(key: str) -> str:
+    """Return the default of a dotted key as it is written in the file, or empty where there is none."""
+    section: type[BaseModel] | None = Settings
+    parts = [part for part in key.split(".") if part != "NAME"]
+    for index, part in enumerate(parts):
+        if section is None:
+            return ""
+        fields: Mapping[str, Any] = {field.alias or name: field for name, field in section.model_fields.items()}
+        field = fields.get(part)
+        if field is None:
+            return ""
+        if index == len(parts) - 1:
+            default = field.default
+            is_plain = isinstance(default, str | int | float | bool | Path) and not field.is_required()
+            return str(default) if is_plain else ""
+        section = _inner_section(field.annotation)
+    return ""

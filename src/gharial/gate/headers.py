@@ -17,24 +17,54 @@ POLICY_HEADER = "gharial-policy"
 PURPOSE_HEADER = "gharial-purpose"
 
 SAFE_RESPONSE_HEADERS = frozenset(
-    """
-    access-control-allow-credentials access-control-allow-headers access-control-allow-methods
-    access-control-allow-origin access-control-expose-headers access-control-max-age allow cache-control
-    connection content-language content-length content-security-policy content-type cross-origin-resource-policy date
-    deprecation keep-alive permissions-policy ratelimit ratelimit-limit ratelimit-policy ratelimit-remaining
-    ratelimit-reset referrer-policy retry-after server strict-transport-security sunset transfer-encoding vary
-    www-authenticate x-content-type-options x-frame-options x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset
-    x-request-id
-    """.split()
+    [
+        "access-control-allow-credentials",
+        "access-control-allow-headers",
+        "access-control-allow-methods",
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+        "access-control-max-age",
+        "allow",
+        "cache-control",
+        "connection",
+        "content-language",
+        "content-length",
+        "content-security-policy",
+        "content-type",
+        "cross-origin-resource-policy",
+        "date",
+        "deprecation",
+        "keep-alive",
+        "permissions-policy",
+        "ratelimit",
+        "ratelimit-limit",
+        "ratelimit-policy",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+        "referrer-policy",
+        "retry-after",
+        "server",
+        "strict-transport-security",
+        "sunset",
+        "transfer-encoding",
+        "vary",
+        "www-authenticate",
+        "x-content-type-options",
+        "x-frame-options",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+        "x-request-id",
+    ]
 )
 """What tells nothing of a person by its nature. Everything else an upstream sends stays here."""
 
 _REQUEST_CONTROL = frozenset(
-    "x-original-url x-rewrite-url x-http-method-override x-http-method x-method-override".split()
+    ["x-original-url", "x-rewrite-url", "x-http-method-override", "x-http-method", "x-method-override"]
 )
 """Names by which a client could make the upstream serve another path or method than the one that was judged."""
 
-_RANGES = frozenset("range if-range if-modified-since".split())
+_RANGES = frozenset(["range", "if-range", "if-modified-since"])
 
 VALIDATED_METHODS = frozenset({"GET", "HEAD"})
 

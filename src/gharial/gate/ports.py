@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gharial.model.incident import IncidentRecord as IncidentRecord
+
 
 class Clock(Protocol):
     """Wall-clock time."""
@@ -61,34 +63,6 @@ class CredentialRecord:
     hash: bytes = field(repr=False)
     created_s: float = 0.0
     revoked_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IncidentRecord:
-    """What a detector opened: who, where, how many people, since when, what was done about it. Never a value.
-
-    `key` joins events of one kind: detector, principal, policy and grant. `people_clear` are the people shown in clear
-    when it was last updated, `people_withheld` the distinct people beyond, of whom nothing was shown in clear.
-    """
-
-    incident_id: str
-    key: str
-    detector: str
-    severity: str
-    principal: str
-    client: str
-    user: str
-    route: str
-    policy: str
-    grant: str
-    limit_people: int
-    window_s: int
-    opened_s: float
-    last_seen_s: float
-    people_clear: int
-    people_withheld: int
-    measure: str
-    exchange_id: str
 
 
 class Store(Protocol):

@@ -1,4 +1,4 @@
-"""Routes: which path belongs to which policy. One template, read here, is matched by the gate and printed for the proxy.
+"""Routes: which path belongs to which policy. One template serves the gate and the proxy alike.
 
 A template is `[METHODS] /literal/{parameter}/…`, optionally ending in `/**` (everything below, and the folder itself).
 Methods are separated by commas; `ANY` or none at all means every method; GET brings HEAD along. Literals are compared
@@ -100,7 +100,11 @@ def _regex(segments: tuple[str, ...], *, open_end: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RouteRule:
-    """One route as the gate uses it. `upstream_authorities` are the names by which redirects may call the upstream."""
+    """One route as the gate uses it.
+
+    `upstream_authorities` are the names by which redirects may call the upstream; `strip_headers` the credentials that
+    it must not see; `inject_authorization` what it gets in their place.
+    """
 
     name: str
     template: Template
@@ -108,7 +112,7 @@ class RouteRule:
     policy: str = ""
     keep_headers: frozenset[str] = frozenset()
     upstream_authorities: frozenset[str] = frozenset()
-    strip_credentials: bool = False
+    strip_headers: frozenset[str] = frozenset()
     inject_authorization: str = field(default="", repr=False)
 
 
@@ -128,7 +132,7 @@ class RouteTable:
 
 
 def path_params(template: Template, path: str) -> Mapping[str, str]:
-    """Return the percent-decoded parameters of a path that the template matches. Raises RequestMalformed if not UTF-8."""
+    """Return the percent-decoded parameters of a matching path. Raises RequestMalformed if one is not UTF-8."""
     if not template.params:
         return {}
     raw = path.split("/")[1:]

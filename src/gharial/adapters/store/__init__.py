@@ -3,6 +3,7 @@
 Holds no policy and no decision: what is charged, and what opens an incident, is decided elsewhere and only kept here.
 """
 
+from gharial.adapters.store.look import check_store
 from gharial.adapters.store.sqlite import SqliteStore, open_store
 
-__all__ = ["SqliteStore", "open_store"]
+__all__ = ["SqliteStore", "check_store", "open_store"]

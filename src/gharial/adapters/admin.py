@@ -1,0 +1,170 @@
+"""The admin socket: HTTP over a Unix socket of mode 0600, for the command line of the same user.
+
+Who can open the socket may do everything here; the file's mode is the login. A port with a login is another adapter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from gharial.gate.operate import ClientFacts, Operations
+from gharial.model.errors import AdminUnavailable, GharialError, RequestMalformed, problem_body
+
+MAX_REQUEST_BYTES = 64 * 1024
+
+
+def admin_app(operations: Operations, status: Callable[[], dict[str, Any]]) -> Starlette:
+    """Return the ASGI application of the admin socket."""
+
+    async def get_status(_: Request) -> JSONResponse:
+        return JSONResponse(status())
+
+    async def get_livez(_: Request) -> JSONResponse:
+        return JSONResponse({})
+
+    async def get_clients(_: Request) -> JSONResponse:
+        return JSONResponse(await operations.list_clients())
+
+    async def add_client(request: Request) -> JSONResponse:
+        try:
+            facts = msgspec.json.decode(await _bounded_body(request), type=ClientFacts)
+            made = await operations.add_client(facts)
+        except (ValueError, msgspec.ValidationError) as error:
+            raise RequestMalformed(str(error)) from None
+        return JSONResponse(dict(made), status_code=201)
+
+    async def revoke_client(request: Request) -> JSONResponse:
+        await operations.revoke_client(request.path_params["name"])
+        return JSONResponse({})
+
+    async def get_incidents(_: Request) -> JSONResponse:
+        return JSONResponse([asdict(incident) for incident in await operations.list_incidents()])
+
+    async def get_incident(request: Request) -> JSONResponse:
+        return JSONResponse(asdict(await operations.get_incident(request.path_params["id"])))
+
+    routes = [
+        Route("/livez", _guarded(get_livez)),
+        Route("/status", _guarded(get_status)),
+        Route("/clients", _guarded(get_clients), methods=["GET"]),
+        Route("/clients", _guarded(add_client), methods=["POST"]),
+        Route("/clients/{name}/revoke", _guarded(revoke_client), methods=["POST"]),
+        Route("/incidents", _guarded(get_incidents)),
+        Route("/incidents/{id}", _guarded(get_incident)),
+    ]
+    return Starlette(routes=routes)
+
+
+Handler = Callable[[Request], Awaitable[JSONResponse]]
+
+
+def _guarded(handler: Handler) -> Handler:
+    async def guarded(request: Request) -> JSONResponse:
+        try:
+            return await handler(request)
+        except GharialError as error:
+            return JSONResponse({**problem_body(error), "detail": str(error)}, status_code=error.status)
+
+    return guarded
+
+
+async def _bounded_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_REQUEST_BYTES:
+            raise RequestMalformed(f"an admin request has at most {MAX_REQUEST_BYTES} bytes")
+    return bytes(body)
+
+
+def bind_private_socket(path: Path) -> socket.socket:
+    """Return a bound Unix socket that only this user can open; a dead one of an earlier run is replaced.
+
+    The folder is made with mode 0700. The mode is right from the start: between bind and chmod there is no gap.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old = os.umask(0o177)
+    try:
+        bound.bind(str(path))
+    finally:
+        os.umask(old)
+    return bound
+
+
+class _QuietServer(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: the gate has handlers of its own, and ends the admin socket last."""
+        yield
+
+
+async def serve_admin(app: Starlette, path: Path) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+    """Serve `app` on the socket at `path`; returns the server (set `should_exit` to end it) and its task."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http="httptools", ws="none")
+    server = _QuietServer(config)
+    task = asyncio.create_task(server.serve(sockets=[bind_private_socket(path)]))
+    while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells it by an attribute only
+        await asyncio.sleep(0.005)
+    return server, task
+
+
+class AdminClient:
+    """The command line's side of the admin socket."""
+
+    def __init__(self, path: Path, timeout_s: float = 10.0) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def call(self, method: str, target: str, body: object = None) -> Any:
+        """Return the decoded answer. Raises AdminUnavailable if no gateway runs, AdminRefused if it says no."""
+        connection = _UnixConnection(self._path, self._timeout_s)
+        try:
+            connection.request(method, target, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise AdminUnavailable(
+                f"no gateway answers on {self._path} ({type(error).__name__}); 'gharial up' starts one"
+            ) from None
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise AdminRefused(answer.get("code", "internal"), answer.get("detail", answer.get("title", "")))
+        return answer
+
+
+class AdminRefused(GharialError):
+    """The running gateway refused an operator's request; `code` and text are its own."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._unix_path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._unix_path))

@@ -1,0 +1,193 @@
+"""Reads from disk what a gateway is made of: settings, policies, routes, keyset; every mistake with its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gharial.crypto.keyfile import unwrap_keyset
+from gharial.crypto.keyset import Keyset, parse_kek
+from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
+from gharial.model.errors import ConfigInvalid, KeyFileUnusable, PolicyInvalid, Problem
+from gharial.model.plan import Mode
+from gharial.policy.compile import check_policy
+from gharial.policy.document import Policy, parse_policy
+from gharial.settings import Route, Settings, Upstream, load_settings
+
+MAX_POLICY_BYTES = 10_000_000
+MAX_SECRET_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayFiles:
+    """What `gharial.yaml` and the files it names say. `base` is its folder, `run_dir` where sockets and logs go."""
+
+    path: Path
+    base: Path
+    settings: Settings
+    policies: Mapping[str, Policy]
+    routes: RouteTable = field(repr=False)
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the admin socket: sockets, Envoy's configuration and its log live beside it."""
+        return self.admin_socket.parent
+
+    @property
+    def admin_socket(self) -> Path:
+        """The admin socket."""
+        return self.base / self.settings.admin.socket
+
+    @property
+    def gate_socket(self) -> Path:
+        """The socket on which the gate serves Envoy."""
+        return self.run_dir / "gate.sock"
+
+    @property
+    def store_path(self) -> Path:
+        """The SQLite file."""
+        return self.base / self.settings.store.removeprefix("sqlite:")
+
+
+def load_gateway_files(path: Path) -> GatewayFiles:
+    """Read everything but keys and secrets. Raises ConfigInvalid or PolicyInvalid with all the mistakes of a kind."""
+    settings = load_settings(path)
+    base = path.resolve().parent
+    policies = _load_policies(settings, base)
+    problems = list(_unknown_policies(settings, policies, path))
+    if problems:
+        raise ConfigInvalid(problems)
+    for policy in policies.values():
+        covered = {r.route: parse_template(r.match).params for r in settings.routes if r.policy == policy.name}
+        problems.extend(check_policy(policy, covered))
+    if problems:
+        raise PolicyInvalid(problems)
+    rules = [_rule(route, settings, base, policies) for route in settings.routes]
+    return GatewayFiles(path, base, settings, policies, RouteTable(rules))
+
+
+def policy_files(settings: Settings, base: Path) -> Iterator[Path]:
+    """Yield the policy files that the settings name, sorted within each pattern."""
+    for pattern in settings.policies:
+        parent, name = os.path.split(pattern)
+        folder = base / parent
+        yield from sorted(folder.glob(name)) if "*" in name else [folder / name]
+
+
+def _load_policies(settings: Settings, base: Path) -> dict[str, Policy]:
+    found: dict[str, Policy] = {}
+    problems: list[Problem] = []
+    for file in policy_files(settings, base):
+        shown = _shown(file, base)
+        try:
+            policy = parse_policy(_read_text(file, MAX_POLICY_BYTES), shown)
+        except PolicyInvalid as error:
+            problems.extend(error.problems)
+            continue
+        except (OSError, ValueError) as error:
+            problems.append(Problem(shown, 1, 1, f"can't be read ({type(error).__name__})"))
+            continue
+        if policy.name in found:
+            problems.append(Problem(shown, 1, 1, f"another file holds a policy '{policy.name}' already"))
+        found[policy.name] = policy
+    if problems:
+        raise PolicyInvalid(problems)
+    return found
+
+
+def _shown(file: Path, base: Path) -> str:
+    return str(file.relative_to(base)) if file.is_relative_to(base) else str(file)
+
+
+def _read_text(file: Path, limit: int) -> str:
+    with file.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"larger than {limit} bytes")
+    return data.decode("utf-8")
+
+
+def _unknown_policies(settings: Settings, policies: Mapping[str, Policy], path: Path) -> Iterator[Problem]:
+    for index, route in enumerate(settings.routes):
+        if route.policy is not None and route.policy not in policies:
+            names = ", ".join(sorted(policies)) or "none"
+            what = f"routes.{index} ({route.route}): there is no policy '{route.policy}'; found: {names}"
+            yield Problem(str(path), 1, 1, what)
+
+
+def _rule(route: Route, settings: Settings, base: Path, policies: Mapping[str, Policy]) -> RouteRule:
+    upstream = settings.upstreams[route.upstream]
+    return RouteRule(
+        name=route.route,
+        template=parse_template(route.match),
+        kind=_kind(route, policies),
+        policy=route.policy or "",
+        keep_headers=frozenset(name.lower() for name in route.keep_headers),
+        upstream_authorities=_authorities(upstream),
+        strip_headers=_stripped(settings) if upstream.credentials == "strip" else frozenset(),
+        inject_authorization=load_secret(upstream.inject_reference, base) if upstream.inject_reference else "",
+    )
+
+
+def _kind(route: Route, policies: Mapping[str, Policy]) -> RouteKind:
+    if route.policy is None:
+        return RouteKind.PASS
+    return RouteKind.SHADOW if policies[route.policy].mode is Mode.SHADOW else RouteKind.PROTECT
+
+
+def _authorities(upstream: Upstream) -> frozenset[str]:
+    """Return the names by which the upstream may call itself in a redirect, with and without its port."""
+    names = {upstream.address, upstream.host_header.lower(), upstream.host_header.rpartition(":")[0].lower()}
+    names.add(f"{upstream.address}:{upstream.port}")
+    return frozenset(name for name in names if name)
+
+
+def _stripped(settings: Settings) -> frozenset[str]:
+    own = {source.jwt.header.lower() for source in settings.identity if source.jwt is not None}
+    return frozenset(own | {"authorization"})
+
+
+def load_secret(reference: str, base: Path) -> str:
+    """Return what `env:NAME` or `file:PATH` holds, without white space around it. Raises ConfigInvalid, naming it."""
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(name, "")
+    else:
+        try:
+            value = _read_text(base / name, MAX_SECRET_BYTES)
+        except (OSError, ValueError) as error:
+            raise ConfigInvalid([Problem(reference, 1, 1, f"can't be read ({type(error).__name__})")]) from None
+    value = value.strip()
+    if not value:
+        raise ConfigInvalid([Problem(reference, 1, 1, "is empty or not set")])
+    return value
+
+
+def load_kek(settings: Settings, base: Path) -> bytes:
+    """Return the key that wraps the key file. Raises ConfigInvalid or KeyFileUnusable."""
+    return parse_kek(load_secret(settings.keys.kek, base))
+
+
+def load_keyset(settings: Settings, base: Path) -> Keyset:
+    """Return the keyset of the key file. Raises KeyFileUnusable, also where there is no file."""
+    path = base / settings.keys.file
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        hint = "'gharial keys init' makes one" if isinstance(error, FileNotFoundError) else type(error).__name__
+        raise KeyFileUnusable(f"the key file {path} can't be read: {hint}") from None
+    if path.stat().st_mode & 0o077:
+        raise KeyFileUnusable(f"the key file {path} can be read by others; chmod 600 it")
+    return unwrap_keyset(data, load_kek(settings, base))
+
+
+def write_private_file(path: Path, data: bytes) -> None:
+    """Create a file of mode 0600, its folder 0700. Raises FileExistsError rather than overwrite one."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())

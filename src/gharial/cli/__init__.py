@@ -1,0 +1,32 @@
+"""The command line: parses arguments, calls one thing, prints. It decides nothing.
+
+Exit status: 0 done, 1 something is wrong (said on standard error), 2 the command's words are off.
+"""
+
+from __future__ import annotations
+
+import click
+
+from gharial import __version__
+from gharial.cli.clients import clients
+from gharial.cli.gateway import doctor, gate, status, up
+from gharial.cli.incidents import incidents
+from gharial.cli.setup import config, init, keys
+from gharial.cli.story import demo
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gharial")
+def main() -> None:
+    """Protect the data that leaves through APIs.
+
+    \b
+    gharial demo                                  see it work, in under a minute
+    gharial init --upstream http://127.0.0.1:9000 --sample answer.json
+    gharial up                                    put it before that API
+    gharial status                                see what it does
+    """
+
+
+for command in (up, gate, status, doctor, init, keys, config, clients, incidents, demo):
+    main.add_command(command)

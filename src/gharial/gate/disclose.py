@@ -1,0 +1,140 @@
+"""One body of one exchange: who is in it, what may be shown of them, and the rewritten bytes.
+
+Every protocol runs this same function. Nothing leaves here before reservations and audit are durable: that is the
+exchange's duty, with what this returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from gharial.crypto.digest import person_digest
+from gharial.crypto.keyset import Keyset
+from gharial.gate.publish import Prepared
+from gharial.model.finding import Limits, Rewritten, Scope
+from gharial.model.plan import Op, Plan, Unlisted
+from gharial.payload.media import Media
+from gharial.payload.rewrite import open_body
+from gharial.watch.meter import BudgetBook, Reservation, ScopePeople
+
+THREAD_FROM_BYTES = 256 * 1024
+"""Bodies of this size and more are worked on in a thread, so that one of them does not hold up all other calls."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """A rewritten body and what must be durable before it leaves.
+
+    `people_clear` and `people_protected` are digests, each person once; `unknown` counts records without a person.
+    """
+
+    rewritten: Rewritten
+    reservation: Reservation
+    people_clear: tuple[str, ...]
+    people_protected: tuple[str, ...]
+    unknown: int
+    techniques: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    shows_clear: bool = True
+
+
+async def disclose(
+    body: bytes,
+    *,
+    prepared: Prepared,
+    media: Media,
+    limits: Limits,
+    keyset: Keyset,
+    tenant: str,
+    path_people: Sequence[tuple[str, str]],
+    meter: BudgetBook,
+    principal: str,
+    ledger: str,
+    exchange_id: str,
+    now_s: float,
+) -> Disclosure:
+    """Rewrite `body` by the plan and reserve budgets for the people in it.
+
+    `path_people` are (id space, text) of persons that the request's path names. `ledger` is the name under which the
+    meter keeps the charges (the policy's). Raises the errors of the payload room; the reservation of an exchange that
+    is refused later stays, so that refusing can't be used to count fewer people than were at stake.
+    """
+    plan = prepared.plan
+    reader = await _off_loop(lambda: open_body(plan, media, body, limits), len(body))
+    scopes = await _off_loop(reader.survey, len(body))
+    people = _people_of(scopes, keyset, tenant, path_people, exchange_id)
+    reservation = meter.reserve(principal, ledger, plan, people, now_s)
+    rewritten = await _off_loop(lambda: reader.finish(reservation.variants, prepared.transforms), len(body))
+    clear, protected, unknown = _split_people(plan, people, reservation.variants)
+    return Disclosure(
+        rewritten=rewritten,
+        reservation=reservation,
+        people_clear=clear,
+        people_protected=protected,
+        unknown=unknown,
+        techniques=_techniques(plan, rewritten),
+        shows_clear=_shows_clear(plan, rewritten),
+    )
+
+
+async def _off_loop(work: Callable[[], _T], size: int) -> _T:
+    if size < THREAD_FROM_BYTES:
+        return work()
+    return await asyncio.to_thread(work)
+
+
+def _people_of(
+    scopes: Sequence[Scope],
+    keyset: Keyset,
+    tenant: str,
+    path_people: Sequence[tuple[str, str]],
+    exchange_id: str,
+) -> tuple[ScopePeople, ...]:
+    in_path = tuple(person_digest(keyset, tenant, space, text) for space, text in path_people)
+    return tuple(
+        ScopePeople(
+            tuple(person_digest(keyset, tenant, space, text) for space, text in scope.subjects)
+            or in_path
+            or (f"{_UNKNOWN}{exchange_id}:{index}",),
+            scope.cells,
+        )
+        for index, scope in enumerate(scopes)
+    )
+
+
+_UNKNOWN = "?"
+
+
+def _split_people(
+    plan: Plan, scopes: Sequence[ScopePeople], variants: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    """Return the people of whom a tagged value leaves clear, those of whom none does, and how many are unknown."""
+    clear: dict[str, None] = {}
+    seen: dict[str, None] = {}
+    for scope, variant in zip(scopes, variants, strict=True):
+        seen.update(dict.fromkeys(scope.people))
+        if any(plan.steps[plan.cells[cell].steps[variant]].op is Op.CLEAR for cell in scope.cells):
+            clear.update(dict.fromkeys(scope.people))
+    unknown = sum(person.startswith(_UNKNOWN) for person in seen)
+    return tuple(clear), tuple(person for person in seen if person not in clear), unknown
+
+
+def _techniques(plan: Plan, rewritten: Rewritten) -> dict[str, dict[str, int]]:
+    """Return how often each technique was applied, per tag."""
+    found: dict[str, Counter[str]] = {}
+    for index, count in rewritten.counts.items():
+        step = plan.steps[index]
+        if count:
+            found.setdefault(step.tag, Counter())[step.op.value] += count
+    return {tag: dict(ops) for tag, ops in found.items()}
+
+
+def _shows_clear(plan: Plan, rewritten: Rewritten) -> bool:
+    if rewritten.unlisted and plan.unlisted is Unlisted.PASS:
+        return True
+    return any(count and plan.steps[index].op is Op.CLEAR for index, count in rewritten.counts.items())

@@ -1,0 +1,476 @@
+"""One request and its response: identify, decide, rewrite, meter, record; `Forward…` or `Refuse`, nothing else.
+
+An exchange is driven by an adapter in the order of HTTP: `on_request`, `on_response`, `on_body` (or `on_chunk` where
+the body passes in pieces), `on_end`. Expected failures come back as `Refuse`; any other exception is a bug, and the
+adapter refuses for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from gharial.audit.record import Outcome, exchange_record
+from gharial.crypto.digest import open_etag, seal_etag
+from gharial.gate.disclose import Disclosure, disclose
+from gharial.gate.headers import (
+    EXCHANGE_HEADER,
+    POLICY_HEADER,
+    all_values,
+    first_value,
+    local_location,
+    refusal_headers,
+    request_headers_to_remove,
+    resolve_conditions,
+    response_headers_to_remove,
+)
+from gharial.gate.locations import outgoing_location
+from gharial.gate.outcome import (
+    BodyMode,
+    ForwardBody,
+    ForwardHead,
+    ForwardRequest,
+    Headers,
+    Refuse,
+    RequestHead,
+    ResponseHead,
+)
+from gharial.gate.ports import Charge
+from gharial.gate.publish import Prepared
+from gharial.gate.routes import RouteKind, RouteRule, replace_params
+from gharial.gate.services import Services
+from gharial.gate.tokens import resolve_params
+from gharial.model.caller import Caller
+from gharial.model.errors import (
+    BodyTooLarge,
+    GharialError,
+    PartialContent,
+    ProtocolViolation,
+    RequestMalformed,
+    RouteDisagreement,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+    problem_body,
+)
+from gharial.payload.media import Media, choose_reader, narrow_accept_encoding
+from gharial.watch.meter import Crossing
+
+_BODILESS = frozenset({204, 304})
+
+
+@dataclass(slots=True)
+class _Story:
+    """What is known of this exchange so far, for its audit record."""
+
+    method: str = ""
+    rule: RouteRule | None = None
+    caller: Caller | None = None
+    prepared: Prepared | None = None
+    status: int = 0
+    reidentified: Mapping[str, int] = field(default_factory=dict)
+    recorded: bool = False
+
+
+class GateExchange:
+    """One exchange of one gate. Not reusable; its methods are called one after the other."""
+
+    def __init__(self, services: Services) -> None:
+        self._s = services
+        self._id = services.new_id()
+        self._started_s = services.clock.now_s()
+        self._story = _Story()
+        self._path_people: tuple[tuple[str, str], ...] = ()
+        self._media: Media | None = None
+        self._replacement: ForwardBody | None = None
+        self._watched = bytearray()
+        self._watched_too_large = False
+        self._shadow_refusal: GharialError | None = None
+
+    # --- the request --------------------------------------------------------------------------------------------
+
+    async def on_request(self, head: RequestHead) -> ForwardRequest | Refuse:
+        """Match, identify, decide; the answer says how the request goes on."""
+        try:
+            return self._request(head)
+        except GharialError as error:
+            return await self._refuse(error)
+
+    def _request(self, head: RequestHead) -> ForwardRequest:
+        self._story.method = head.method
+        path, question, query = head.target.partition("?")
+        if not path.startswith("/") or "#" in head.target:
+            raise RequestMalformed("the request target is not a path")
+        rule, match = self._s.routes.match(head.method, path)
+        self._story.rule = rule
+        if head.proxy_route and head.proxy_route != rule.name:
+            raise RouteDisagreement(f"the proxy chose route {head.proxy_route}, the gate {rule.name}")
+        _insist_on_mode(rule.kind, head.response_body)
+        present = {name for name, _ in head.headers}
+        remove = present & (self._s.identifier.own_headers | rule.strip_headers)
+        extra = _upstream_credentials(rule)
+        if rule.kind is RouteKind.PASS:
+            return ForwardRequest(None, extra, tuple(sorted(remove)))
+        if rule.kind is RouteKind.SHADOW:
+            self._decide_in_shadow(rule, head, match.params)
+            return ForwardRequest(None, extra, tuple(sorted(remove)))
+        self._identify(head)
+        prepared = self._decide(rule)
+        resolved = resolve_params(prepared.plan, match.params, self._s.keyset, self._caller)
+        self._story.reidentified = resolved.counts
+        self._name_path_people(prepared, resolved.params)
+        target = None
+        if resolved.changed:
+            target = replace_params(rule.template, path, resolved.changed) + question + query
+        remove |= request_headers_to_remove(head.headers, head.method)
+        accept = narrow_accept_encoding(all_values(head.headers, "accept-encoding"))
+        conditions = resolve_conditions(head.headers, head.method, self._open_etag)
+        return ForwardRequest(target, (("accept-encoding", accept), *conditions, *extra), tuple(sorted(remove)))
+
+    def _identify(self, head: RequestHead) -> None:
+        self._story.caller = self._s.identifier.identify(head.headers, self._started_s).caller
+
+    @property
+    def _caller(self) -> Caller:
+        assert self._story.caller is not None  # noqa: S101 - set by _identify before anything asks
+        return self._story.caller
+
+    def _decide(self, rule: RouteRule) -> Prepared:
+        self._story.prepared = self._s.publisher.prepare(rule, self._caller)
+        return self._story.prepared
+
+    def _decide_in_shadow(self, rule: RouteRule, head: RequestHead, params: Mapping[str, str]) -> None:
+        """Decide as if this route were enforced; what would refuse is counted, and nothing is changed."""
+        try:
+            self._identify(head)
+            self._name_path_people(self._decide(rule), params)
+        except GharialError as error:
+            self._shadow_refusal = error
+
+    def _name_path_people(self, prepared: Prepared, params: Mapping[str, str]) -> None:
+        self._path_people = tuple(
+            (param.subject, params[param.name])
+            for param in prepared.plan.params
+            if param.subject and params.get(param.name)
+        )
+
+    def _open_etag(self, tag: str) -> str:
+        prepared = self._prepared
+        return open_etag(self._s.keyset, self._s.tenant, self._caller.client, prepared.plan.digest, tag)
+
+    @property
+    def _prepared(self) -> Prepared:
+        assert self._story.prepared is not None  # noqa: S101 - set by _decide before anything asks
+        return self._story.prepared
+
+    # --- the response's head ------------------------------------------------------------------------------------
+
+    async def on_response(self, head: ResponseHead) -> ForwardHead | Refuse:
+        """Decide about an answer's head, and whether its body can be read at all."""
+        self._story.status = head.status
+        rule = self._story.rule
+        try:
+            if rule is None:
+                raise ProtocolViolation("a response came before its request")
+            if not head.from_upstream:
+                raise _proxy_failure(head)
+            if rule.kind is RouteKind.PASS:
+                return self._passing_head(head, rule)
+            if rule.kind is RouteKind.SHADOW:
+                return await self._shadow_head(head, rule)
+            return await self._enforced_head(head, rule)
+        except GharialError as error:
+            return await self._refuse(error)
+
+    def _passing_head(self, head: ResponseHead, rule: RouteRule) -> ForwardHead:
+        self._s.counters.passed[rule.name] += 1
+        return ForwardHead(_rebased_location(head, rule))
+
+    async def _shadow_head(self, head: ResponseHead, rule: RouteRule) -> ForwardHead:
+        if self._shadow_refusal is None:
+            try:
+                self._media = choose_reader(head.headers) if self._expects_body(head) else None
+            except GharialError as error:
+                self._shadow_refusal = error
+        if not self._expects_body(head):
+            await self._settle_shadow(b"")
+        return ForwardHead((*_rebased_location(head, rule), (POLICY_HEADER, self._policy_line(rule))))
+
+    async def _enforced_head(self, head: ResponseHead, rule: RouteRule) -> ForwardHead:
+        if head.status == 206:
+            raise PartialContent
+        remove = response_headers_to_remove(head.headers, rule.keep_headers)
+        remove |= {"content-length", "content-encoding", "accept-ranges", "etag", "last-modified"}
+        added: list[tuple[str, str]] = [
+            (EXCHANGE_HEADER, self._id),
+            (POLICY_HEADER, self._policy_line(rule)),
+            ("cache-control", "private, no-store"),
+        ]
+        location = first_value(head.headers, "location")
+        if location is not None:
+            added.extend(self._protected_location(location, rule))
+        etag = first_value(head.headers, "etag")
+        if etag is not None:
+            added.append(("etag", self._seal_etag(etag)))
+        self._s.counters.headers_withheld += len(remove & {name for name, _ in head.headers})
+        if not self._expects_body(head):
+            await self._record("forward", durable=False)
+            self._s.counters.forwarded[rule.name] += 1
+        else:
+            added.extend(self._prepare_body(head))
+        names = {name for name, _ in added}
+        return ForwardHead(tuple(added), tuple(sorted(remove - names)))
+
+    def _expects_body(self, head: ResponseHead) -> bool:
+        return head.has_body and head.status not in _BODILESS and self._story.method != "HEAD"
+
+    def _prepare_body(self, head: ResponseHead) -> Headers:
+        """Choose the reader; an answer that is no success and can't be read keeps its status and loses its body."""
+        length = first_value(head.headers, "content-length")
+        if length is not None and length.isdecimal() and int(length) > self._s.limits.body_bytes:
+            raise BodyTooLarge(f"the upstream announced more than {self._s.limits.body_bytes} bytes")
+        try:
+            self._media = choose_reader(head.headers)
+        except GharialError as error:
+            if head.status < 300:
+                raise
+            self._replacement = _withheld_body(error, head.status, self._id)
+            return (("content-type", "application/problem+json"),)
+        return ()
+
+    def _protected_location(self, location: str, rule: RouteRule) -> Headers:
+        rewritten = outgoing_location(location, rule, self._s.routes, self._s.publisher, self._caller)
+        if rewritten is None:
+            self._s.counters.locations_withheld += 1
+            return ()
+        return (("location", rewritten),)
+
+    def _seal_etag(self, etag: str) -> str:
+        plan = self._prepared.plan
+        return seal_etag(self._s.keyset, self._s.tenant, self._caller.client, plan.digest, etag)
+
+    def _policy_line(self, rule: RouteRule) -> str:
+        policy = self._s.publisher.policies[rule.policy]
+        return f"{policy.name};version={policy.version};mode={policy.mode.value}"
+
+    # --- the response's body ------------------------------------------------------------------------------------
+
+    async def on_body(self, body: bytes) -> ForwardBody | Refuse:
+        """Decide about a whole body."""
+        rule = self._story.rule
+        try:
+            if rule is None:
+                raise ProtocolViolation("a body came before its request")
+            if rule.kind is RouteKind.PASS:
+                return ForwardBody()
+            if rule.kind is RouteKind.SHADOW:
+                await self._settle_shadow(body)
+                return ForwardBody()
+            return await self._enforced_body(body, rule)
+        except GharialError as error:
+            return await self._refuse(error)
+
+    async def _enforced_body(self, body: bytes, rule: RouteRule) -> ForwardBody:
+        if self._replacement is not None:
+            await self._record("forward", durable=False)
+            self._s.counters.forwarded[rule.name] += 1
+            return self._replacement
+        if self._media is None:
+            self._s.counters.bytes_without_plan += len(body)
+            raise ProtocolViolation("a body came for which no reader was chosen")
+        disclosure = await self._disclose(body, self._media, ledger=self._prepared.plan.policy)
+        await self._make_durable(disclosure)
+        self._s.counters.forwarded[rule.name] += 1
+        return ForwardBody(disclosure.rewritten.body)
+
+    async def _disclose(self, body: bytes, media: Media, *, ledger: str) -> Disclosure:
+        found = await disclose(
+            body,
+            prepared=self._prepared,
+            media=media,
+            limits=self._s.limits,
+            keyset=self._s.keyset,
+            tenant=self._s.tenant,
+            path_people=self._path_people,
+            meter=self._s.meter,
+            principal=self._caller.principal,
+            ledger=ledger,
+            exchange_id=self._id,
+            # Now, not when the request came: the upstream may have taken long, and the window is about showing.
+            now_s=self._s.clock.now_s(),
+        )
+        self._s.counters.people_unknown += found.unknown
+        return found
+
+    async def _make_durable(self, disclosure: Disclosure) -> None:
+        """Return when charges, incidents and the audit record are on disk. A failure of any refuses the answer."""
+        plan = self._prepared.plan
+        charges = [
+            Charge(self._caller.principal, plan.policy, grant, person, disclosure.reservation.at_s)
+            for grant, person in disclosure.reservation.charges
+        ]
+        record = self._record("forward", durable=disclosure.shows_clear, disclosure=disclosure)
+        incidents = [self._open_incident(crossing) for crossing in disclosure.reservation.crossings]
+        if not charges and not incidents:
+            await record
+            return
+        await asyncio.gather(self._s.store.charge(charges), *incidents, record)
+
+    async def _open_incident(self, crossing: Crossing) -> None:
+        plan = self._prepared.plan
+        rule = self._story.rule
+        record, alarm = self._s.incidents.observe(
+            crossing,
+            caller=self._caller,
+            policy=plan.policy,
+            route=rule.name if rule else "",
+            exchange_id=self._id,
+            now_s=self._s.clock.now_s(),
+        )
+        if record is None:
+            return
+        try:
+            await self._s.store.put_incident(record, alarm)
+        except GharialError:
+            self._s.incidents.put_failed(record, alarm)
+            raise
+        if alarm is not None:
+            self._s.wake_alarms()
+
+    # --- a body that passes in pieces (shadow) ------------------------------------------------------------------
+
+    async def on_chunk(self, chunk: bytes, *, end: bool) -> None:
+        """Look at a piece of a body that passes unchanged. Raises ProtocolViolation on an enforced route."""
+        rule = self._story.rule
+        if rule is None or rule.kind is RouteKind.PROTECT:
+            self._s.counters.bytes_without_plan += len(chunk)
+            raise ProtocolViolation("a body in pieces came on an enforced route")
+        if rule.kind is RouteKind.PASS:
+            return
+        if len(self._watched) + len(chunk) > self._s.limits.body_bytes:
+            self._watched_too_large = True
+            self._watched.clear()
+        if not self._watched_too_large:
+            self._watched += chunk
+        if end:
+            if self._watched_too_large and self._shadow_refusal is None:
+                self._shadow_refusal = BodyTooLarge()
+            await self._settle_shadow(bytes(self._watched))
+
+    async def _settle_shadow(self, body: bytes) -> None:
+        """Count and record what enforcing would have done; whatever fails here must not touch the call."""
+        route = self._story.rule.name if self._story.rule else ""
+        disclosure = None
+        error = self._shadow_refusal
+        if error is None and self._media is not None:
+            try:
+                ledger = f"{self._prepared.plan.policy}#shadow"
+                disclosure = await self._disclose(body, self._media, ledger=ledger)
+            except GharialError as expected:
+                error = expected
+            except Exception:  # noqa: BLE001 - a bug of ours would refuse; in shadow it is counted, the call goes on
+                error = GharialError()
+        if error is not None:
+            self._s.counters.shadow_would_refuse[route] += 1
+        elif disclosure is not None and disclosure.rewritten.changed:
+            self._s.counters.shadow_would_change[route] += 1
+        await self._record_quietly("shadow", error=error, disclosure=disclosure)
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    async def on_end(self, *, completed: bool) -> None:
+        """Called once, when nothing more will come. `completed` is false if the call was cut off."""
+        if self._story.recorded:
+            return
+        rule = self._story.rule
+        if completed and rule is not None and rule.kind is RouteKind.PASS:
+            await self._record_quietly("pass")
+            return
+        self._s.counters.abandoned += 1
+        await self._record_quietly("abandoned")
+
+    async def _refuse(self, error: GharialError) -> Refuse:
+        self._s.counters.refused[error.code] += 1
+        self._story.status = error.status
+        await self._record_quietly("refuse", error=error)
+        return Refuse(error, self._id, refusal_headers(error))
+
+    async def _record_quietly(
+        self, outcome: Outcome, *, error: GharialError | None = None, disclosure: Disclosure | None = None
+    ) -> None:
+        """Record where the outcome stands already: a refusal stays a refusal, and shadow stays invisible."""
+        try:
+            await self._record(outcome, durable=False, error=error, disclosure=disclosure)
+        except GharialError:
+            self._s.counters.audit_lines_lost += 1
+
+    async def _record(
+        self,
+        outcome: Outcome,
+        *,
+        durable: bool,
+        error: GharialError | None = None,
+        disclosure: Disclosure | None = None,
+    ) -> None:
+        story = self._story
+        story.recorded = True
+        now_s = self._s.clock.now_s()
+        line = exchange_record(
+            time=self._s.iso_time(now_s),
+            exchange_id=self._id,
+            caller=story.caller or Caller(self._s.tenant),
+            route=story.rule.name if story.rule else "",
+            method=story.method,
+            plan=story.prepared.plan if story.prepared else None,
+            status=story.status,
+            outcome=outcome,
+            error=error.code if error else "",
+            techniques=disclosure.techniques if disclosure else {},
+            unlisted=disclosure.rewritten.unlisted if disclosure else 0,
+            people_clear=disclosure.people_clear if disclosure else (),
+            people_protected=disclosure.people_protected if disclosure else (),
+            budgets_crossed=tuple(c.grant for c in disclosure.reservation.crossings) if disclosure else (),
+            reidentified=story.reidentified,
+            duration_ms=max(0.0, (now_s - self._started_s) * 1000),
+        )
+        await self._s.audit.append(line, durable=durable)
+
+
+def _insist_on_mode(kind: RouteKind, announced: BodyMode) -> None:
+    """Refuse a mode of processing in which a clear body could pass by (decision 0001)."""
+    allowed = {
+        RouteKind.PROTECT: (BodyMode.BUFFERED,),
+        RouteKind.SHADOW: (BodyMode.BUFFERED, BodyMode.STREAMED),
+        RouteKind.PASS: (BodyMode.BUFFERED, BodyMode.STREAMED, BodyMode.NONE),
+    }
+    if announced not in allowed[kind]:
+        raise ProtocolViolation(f"the proxy announced body mode {announced} on a route of kind {kind}")
+
+
+def _upstream_credentials(rule: RouteRule) -> Headers:
+    return (("authorization", rule.inject_authorization),) if rule.inject_authorization else ()
+
+
+def _rebased_location(head: ResponseHead, rule: RouteRule) -> Headers:
+    """Return a redirect that names the upstream as one that names no host, so that it leads back to the gateway."""
+    location = first_value(head.headers, "location")
+    if location is None:
+        return ()
+    local = local_location(location, rule.upstream_authorities)
+    return () if local is None else (("location", local),)
+
+
+def _proxy_failure(head: ResponseHead) -> GharialError:
+    """Return what an answer of the proxy's own stands for."""
+    if head.status == 504 or "timeout" in head.proxy_detail:
+        return UpstreamTimeout(head.proxy_detail)
+    return UpstreamUnreachable(head.proxy_detail)
+
+
+def _withheld_body(error: GharialError, status: int, exchange_id: str) -> ForwardBody:
+    """Return what stands for the unreadable body of an answer that is no success: its status goes on, its text not."""
+    if status < 400:
+        return ForwardBody(b"")
+    return ForwardBody(msgspec.json.encode({**problem_body(error, exchange_id), "status": status}))

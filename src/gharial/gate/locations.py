@@ -1,0 +1,72 @@
+"""Redirects of protected answers: they lead back to the gateway, and their path shows no more than a body would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gharial.gate.headers import local_location
+from gharial.gate.publish import Prepared, Publisher
+from gharial.gate.routes import RouteKind, RouteRule, RouteTable, replace_params
+from gharial.model.caller import Caller
+from gharial.model.errors import GharialError
+from gharial.model.finding import Kind
+from gharial.model.plan import NONE, Op, Param, Unlisted
+
+
+def outgoing_location(
+    location: str, rule: RouteRule, routes: RouteTable, publisher: Publisher, caller: Caller
+) -> str | None:
+    """Return the `Location` that this caller may see, or None: then it is withheld.
+
+    It must name the upstream, and a route of this gateway; tagged path parameters are shown as the policy shows them
+    (a token stays usable). A query is withheld with the whole header: no tag of this version covers it.
+    """
+    local = local_location(location, rule.upstream_authorities)
+    if local is None or "?" in local or "#" in local:
+        return None
+    try:
+        target, match = routes.match("GET", local)
+        if target.kind is not RouteKind.PROTECT:
+            return local
+        prepared = publisher.prepare(target, caller)
+        shown = _shown_params(prepared, match.params)
+        return None if shown is None else replace_params(target.template, local, shown)
+    except GharialError:
+        return None
+
+
+def _shown_params(prepared: Prepared, params: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the parameters that change, or None if one can't be shown as a segment."""
+    plan = prepared.plan
+    tagged = {param.name: param for param in plan.params}
+    if plan.unlisted is not Unlisted.PASS and any(name not in tagged for name in params):
+        return None
+    shown: dict[str, str] = {}
+    for name, param in tagged.items():
+        if name not in params:
+            continue
+        text = _shown_param(prepared, param, params[name])
+        if text is None:
+            return None
+        shown[name] = text
+    return shown
+
+
+def _shown_param(prepared: Prepared, param: Param, value: str) -> str | None:
+    """Return clear and token values; a mask or a redaction in a path would lead nowhere, so the header is withheld."""
+    if param.cell == NONE:
+        return None
+    index = prepared.plan.cells[param.cell].steps[0]
+    step = prepared.plan.steps[index]
+    if step.op is Op.CLEAR:
+        return _clear_unless_budgeted(prepared, param, value)
+    if step.op is not Op.TOKEN:
+        return None
+    kind, text = prepared.transforms[index](Kind.STRING, value)
+    return text if kind is Kind.STRING else None
+
+
+def _clear_unless_budgeted(prepared: Prepared, param: Param, value: str) -> str | None:
+    """A person shown in a header would have to be charged; where a budget holds, the header is withheld instead."""
+    charges = prepared.plan.cells[param.cell].charges
+    return None if charges and charges[0] else value

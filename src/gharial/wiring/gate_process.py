@@ -1,0 +1,243 @@
+"""The gate's process: builds the services, serves Envoy and the admin socket, keeps house, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gharial import __version__
+from gharial.adapters.admin import admin_app, serve_admin
+from gharial.adapters.alarms import Alarms, Courier, deliver_waiting
+from gharial.adapters.audit_file import AuditFile, open_audit
+from gharial.adapters.envoy.ext_proc import Server, serve
+from gharial.adapters.files import GatewayFiles, load_gateway_files, load_keyset
+from gharial.adapters.jwks import JwksFileVerifier
+from gharial.adapters.store import SqliteStore, open_store
+from gharial.crypto.digest import credential_hash
+from gharial.crypto.keyset import Keyset
+from gharial.gate.clients import ClientDirectory
+from gharial.gate.exchange import GateExchange
+from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
+from gharial.gate.operate import Operations, random_id, status
+from gharial.gate.publish import Publisher
+from gharial.gate.services import Counters, Services
+from gharial.model.errors import GharialError
+from gharial.model.finding import Limits
+from gharial.settings import Jwt, Settings
+from gharial.watch.incidents import IncidentBook
+from gharial.watch.meter import BudgetBook
+from gharial.wiring.log import Log, make_log
+from gharial.wiring.world import SystemClock, iso_time, random_bytes
+
+LONGEST_WINDOW_S = 35 * 86_400
+GRACE_S = 30.0
+"""How long running exchanges may take to end after SIGTERM."""
+
+
+def run_gate(config_path: Path) -> int:
+    """Serve until SIGTERM, SIGINT, or until whoever started this process closes its standard input."""
+    return asyncio.run(_run(config_path))
+
+
+async def _run(config_path: Path) -> int:
+    log = make_log("gate")
+    files = load_gateway_files(config_path)
+    keyset = load_keyset(files.settings, files.base)
+    store = open_store(files.store_path)
+    try:
+        audit = _open_audit(files, log)
+        try:
+            await _serve(files, keyset, store, audit, log)
+        finally:
+            audit.close()
+    finally:
+        store.close()
+    return 0
+
+
+def _open_audit(files: GatewayFiles, log: Log) -> AuditFile:
+    settings = files.settings.audit
+
+    def on_change(writable: bool) -> None:
+        log("audit.writable" if writable else "audit.unwritable")
+
+    return open_audit(
+        files.base / settings.dir,
+        rotate_bytes=settings.rotate_bytes,
+        on_change=on_change,
+    )
+
+
+async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit: AuditFile, log: Log) -> None:
+    settings = files.settings
+    clock = SystemClock()
+    started_s = clock.now_s()
+    directory = ClientDirectory(*await store.load_clients())
+    wake = asyncio.Event()
+    services = await build_services(files, keyset, store, audit, directory, wake.set)
+    operations = Operations(store, directory, clock, random_bytes, lambda text: credential_hash(keyset, text))
+    server = await serve(
+        files.gate_socket,
+        lambda: GateExchange(services),
+        in_flight=settings.limits.in_flight,
+        body_bytes=settings.limits.body_bytes,
+        log=log,
+    )
+
+    def report() -> dict[str, Any]:
+        return status(services, started_s=started_s, version=__version__, extra=_extra(settings, server, audit))
+
+    admin, admin_task = await serve_admin(admin_app(operations, report), files.admin_socket)
+    keepers = [
+        asyncio.create_task(_keep_house(services, store, log)),
+        asyncio.create_task(deliver_waiting(Courier(store, Alarms(settings.alarms, files.base)), wake)),
+    ]
+    # What lives as long as the process is no garbage: the collector need not look at it in the middle of a call.
+    gc.collect()
+    gc.freeze()
+    log("gate.ready", policies=str(len(files.policies)), routes=str(len(services.routes.rules)))
+    await _until_told_to_stop()
+    log("gate.stopping")
+    await server.stop(GRACE_S)
+    admin.should_exit = True
+    for task in keepers:
+        task.cancel()
+    await asyncio.gather(*keepers, return_exceptions=True)
+    with contextlib.suppress(GharialError):
+        await _flush_incidents(services, clock.now_s())
+    await admin_task
+    files.admin_socket.unlink(missing_ok=True)
+
+
+async def build_services(
+    files: GatewayFiles,
+    keyset: Keyset,
+    store: SqliteStore,
+    audit: AuditFile,
+    directory: ClientDirectory,
+    wake_alarms: Callable[[], None],
+) -> Services:
+    """Return the services of a gate on these adapters, with meter and incidents as they were before the restart."""
+    settings = files.settings
+    clock = SystemClock()
+    meter = BudgetBook(retain_s=LONGEST_WINDOW_S)
+    meter.load(await store.load_charges(clock.now_s() - LONGEST_WINDOW_S))
+    incidents = IncidentBook(new_bytes=random_bytes, iso_time=iso_time)
+    incidents.load(await store.load_incidents())
+    return Services(
+        tenant=settings.tenant,
+        routes=files.routes,
+        identifier=_identifier(settings, directory, keyset),
+        publisher=Publisher(files.policies, keyset),
+        keyset=keyset,
+        meter=meter,
+        incidents=incidents,
+        store=store,
+        audit=audit,
+        clock=clock,
+        limits=Limits(
+            body_bytes=settings.limits.body_bytes,
+            depth=settings.limits.depth,
+            values=settings.limits.values,
+            inflate_ratio=settings.limits.inflate_ratio,
+        ),
+        counters=Counters(),
+        new_id=lambda: random_id(random_bytes),
+        iso_time=iso_time,
+        wake_alarms=wake_alarms,
+    )
+
+
+def _identifier(settings: Settings, directory: ClientDirectory, keyset: Keyset) -> Identifier:
+    sources: list[ApiKeySource | JwtSource] = []
+    for source in settings.identity:
+        if source.api_keys is not None:
+            sources.append(ApiKeySource(source.api_keys.header.lower()))
+        if source.jwt is not None:
+            sources.append(_jwt_source(source.jwt))
+    return Identifier(
+        sources, directory, hash_credential=lambda text: credential_hash(keyset, text), tenant=settings.tenant
+    )
+
+
+def _jwt_source(jwt: Jwt) -> JwtSource:
+    return JwtSource(
+        verifier=JwksFileVerifier(jwt.jwks, jwt.issuer, jwt.audience),
+        header=jwt.header.lower(),
+        client_claim=jwt.client_claim,
+        user_claim=jwt.user_claim,
+        team_claim=jwt.team_claim,
+        roles_claim=jwt.roles_claim,
+        purpose_claim=jwt.purpose_claim,
+    )
+
+
+def _extra(settings: Settings, server: Server, audit: AuditFile) -> dict[str, Any]:
+    found = server.counters
+    return {
+        "in_flight": found.under_way,
+        "limits": {"in_flight": settings.limits.in_flight, "body_bytes": settings.limits.body_bytes},
+        "adapter": {
+            "opened": found.opened,
+            "refused_full": found.refused_full,
+            "refused_protocol": found.refused_protocol,
+            "crashed": found.crashed,
+        },
+        "audit": {"writable": audit.writable},
+    }
+
+
+async def _keep_house(services: Services, store: SqliteStore, log: Log) -> None:
+    """Every second: let go of people whom no window covers, and store what incidents have grown to."""
+    rounds = 0
+    while True:
+        await asyncio.sleep(1)
+        now_s = services.clock.now_s()
+        services.meter.forget(now_s)
+        try:
+            await _flush_incidents(services, now_s)
+            if rounds % 3600 == 0:
+                await store.delete_charges(now_s - LONGEST_WINDOW_S)
+        except GharialError as error:
+            log("house.failed", code=error.code)
+        rounds += 1
+
+
+async def _flush_incidents(services: Services, now_s: float) -> None:
+    for record, alarm in services.incidents.flush(now_s):
+        try:
+            await services.store.put_incident(record, alarm)
+        except GharialError:
+            services.incidents.put_failed(record, alarm)
+            raise
+        if alarm is not None:
+            services.wake_alarms()
+
+
+async def _until_told_to_stop() -> None:
+    """Return at SIGTERM or SIGINT, or when standard input ends: then the supervisor is gone."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    if not sys.stdin.isatty():
+        with contextlib.suppress(ValueError, OSError, PermissionError):
+            reader = asyncio.StreamReader()
+            await loop.connect_read_pipe(lambda: _UntilEnd(reader, told), sys.stdin)
+    await told.wait()
+
+
+class _UntilEnd(asyncio.StreamReaderProtocol):
+    def __init__(self, reader: asyncio.StreamReader, told: asyncio.Event) -> None:
+        super().__init__(reader)
+        self._told = told
+
+    def eof_received(self) -> bool | None:
+        self._told.set()
+        return super().eof_received()

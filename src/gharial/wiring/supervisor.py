@@ -1,0 +1,174 @@
+"""`gharial up`: checks, writes Envoy's configuration, and keeps gate and Envoy running until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import aiohttp
+
+from gharial.adapters.envoy.config import EnvoyPaths, bootstrap, envoy_routes
+from gharial.adapters.envoy.process import EnvoyAdmin, command, find_envoy
+from gharial.adapters.files import GatewayFiles, load_gateway_files
+from gharial.adapters.supervise import ChildSpec, NotReady, Supervisor
+from gharial.adapters.system_ca import find_system_ca_bundle
+from gharial.model.errors import GateUnavailable
+from gharial.wiring.checks import check_port, check_start
+from gharial.wiring.gate_process import GRACE_S
+from gharial.wiring.log import Log, make_log
+
+_MARGIN_S = 5.0
+_MAX_ENVOY_THREADS = 8
+
+Say = Callable[[str], None]
+
+
+def run_gateway(config_path: Path, *, say: Say) -> int:
+    """Run a gateway until SIGTERM or SIGINT. Returns the exit status; `say` speaks to the person at the terminal.
+
+    Raises ConfigInvalid, PolicyInvalid, GateUnavailable and what else keeps it from starting: then nothing runs.
+    """
+    files = load_gateway_files(config_path)
+    check_start(files)
+    check_port(files)
+    write_envoy_config(files)
+    return asyncio.run(_run(files, make_log("supervisor"), say))
+
+
+def write_envoy_config(files: GatewayFiles) -> Path:
+    """Write Envoy's configuration beside the sockets and return where. It holds no secret of Gharial's."""
+    files.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config = bootstrap(
+        files.settings,
+        EnvoyPaths(files.gate_socket, _envoy_admin_socket(files)),
+        envoy_routes(files.settings, files.routes.rules),
+        ca_bundle=find_system_ca_bundle(),
+    )
+    path = files.run_dir / "envoy.json"
+    _replace_file(path, json.dumps(config, indent=1).encode())
+    return path
+
+
+def _envoy_admin_socket(files: GatewayFiles) -> Path:
+    return files.run_dir / "envoy-admin.sock"
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    fresh = path.with_suffix(".new")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+    fresh.replace(path)
+
+
+async def _run(files: GatewayFiles, log: Log, say: Say) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    supervisor = Supervisor([_gate_spec(files), _envoy_spec(files)], log=log)
+    starting = asyncio.create_task(supervisor.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+    try:
+        await starting
+    except asyncio.CancelledError:
+        return 0
+    except NotReady as error:
+        raise GateUnavailable(f"{error} did not start; {_last_words(files, str(error))}") from None
+    reporter = asyncio.create_task(_report_parts(supervisor, files.run_dir / "parts.json"))
+    say(_greeting(files))
+    await stopping
+    log("gateway.stopping")
+    reporter.cancel()
+    await supervisor.stop()
+    (files.run_dir / "parts.json").unlink(missing_ok=True)
+    return 0
+
+
+def _gate_spec(files: GatewayFiles) -> ChildSpec:
+    async def alive() -> bool:
+        return await _is_alive(files.admin_socket)
+
+    return ChildSpec(
+        name="gate",
+        argv=[sys.executable, "-m", "gharial", "gate", "-c", str(files.path.resolve())],
+        ready=alive,
+        cwd=files.base,
+        alive=alive,
+        stop_within_s=GRACE_S + _MARGIN_S,
+        stderr=files.run_dir / "gate.log",
+    )
+
+
+def _envoy_spec(files: GatewayFiles) -> ChildSpec:
+    envoy = find_envoy()
+    if envoy is None:
+        raise GateUnavailable("there is no Envoy here; 'gharial doctor' says how to get it")
+    admin = EnvoyAdmin(_envoy_admin_socket(files))
+    threads = min(os.cpu_count() or 1, _MAX_ENVOY_THREADS)
+    return ChildSpec(
+        name="envoy",
+        argv=command(envoy, files.run_dir / "envoy.json", files.run_dir / "envoy.log", concurrency=threads),
+        ready=admin.is_ready,
+        cwd=files.base,
+        stop=lambda: admin.drain_and_stop(GRACE_S),
+        stop_within_s=GRACE_S + _MARGIN_S,
+        stderr=files.run_dir / "envoy.err",
+    )
+
+
+async def _is_alive(admin_socket: Path) -> bool:
+    try:
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(admin_socket)), timeout=aiohttp.ClientTimeout(total=2)
+            ) as session,
+            session.get("http://gate/livez") as answer,
+        ):
+            return answer.status == 200
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return False
+
+
+async def _report_parts(supervisor: Supervisor, path: Path) -> None:
+    """Keep a small file of where each part is, for `gharial status`; written only when something changed."""
+    written = b""
+    while True:
+        data = json.dumps([asdict(state) for state in supervisor.states()]).encode()
+        if data != written:
+            with contextlib.suppress(OSError):
+                _replace_file(path, data)
+                written = data
+        await asyncio.sleep(0.5)
+
+
+def _last_words(files: GatewayFiles, name: str) -> str:
+    """Return what a part that did not start said last; its own lines hold no value."""
+    path = files.run_dir / ("gate.log" if name == "gate" else "envoy.log")
+    with contextlib.suppress(OSError):
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if lines:
+            return f"it said: {lines[-1][:500]} (all of it: {path})"
+    return f"see {path}"
+
+
+def _greeting(files: GatewayFiles) -> str:
+    listen = files.settings.listen
+    scheme = "https" if listen.tls else "http"
+    host = f"[{listen.address}]" if ":" in listen.address else listen.address
+    lines = [f"Gharial stands at {scheme}://{host}:{listen.port}"]
+    for rule in files.routes.rules:
+        covered = f"policy {rule.policy}" if rule.policy else "unprotected"
+        lines.append(f"  {rule.template.text:40} {rule.kind.value:8} {covered}")
+    lines.append("gharial status shows what it does; Ctrl-C stops it without losing a call.")
+    return "\n".join(lines)

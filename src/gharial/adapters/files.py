@@ -12,7 +12,7 @@ from gharial.crypto.keyset import Keyset, parse_kek
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
 from gharial.model.errors import ConfigInvalid, KeyFileUnusable, PolicyInvalid, Problem
 from gharial.model.plan import Mode
-from gharial.policy.compile import check_policy
+from gharial.policy.checks import check_policy
 from gharial.policy.document import Policy, parse_policy
 from gharial.settings import Route, Settings, Upstream, load_settings
 

@@ -113,7 +113,7 @@ _UNKNOWN = "?"
 def _split_people(
     plan: Plan, scopes: Sequence[ScopePeople], variants: Sequence[int]
 ) -> tuple[tuple[str, ...], tuple[str, ...], int]:
-    """Return the people of whom a tagged value leaves clear, those of whom none does, and how many are unknown."""
+    """Return the known people of whom a tagged value leaves clear, those of whom none does, and how many are unknown."""
     clear: dict[str, None] = {}
     seen: dict[str, None] = {}
     for scope, variant in zip(scopes, variants, strict=True):
@@ -121,7 +121,8 @@ def _split_people(
         if any(plan.steps[plan.cells[cell].steps[variant]].op is Op.CLEAR for cell in scope.cells):
             clear.update(dict.fromkeys(scope.people))
     unknown = sum(person.startswith(_UNKNOWN) for person in seen)
-    return tuple(clear), tuple(person for person in seen if person not in clear), unknown
+    known = [person for person in seen if not person.startswith(_UNKNOWN)]
+    return tuple(p for p in known if p in clear), tuple(p for p in known if p not in clear), unknown
 
 
 def _techniques(plan: Plan, rewritten: Rewritten) -> dict[str, dict[str, int]]:

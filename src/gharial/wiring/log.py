@@ -1,11 +1,16 @@
-"""The few lines that a process of the gateway writes on standard error: an event, and facts that hold no value."""
+"""The few lines that a process of the gateway writes on standard error: an event, and facts that hold no value.
+
+Nothing is logged per call (that is the audit's), so this needs no logging library and none of its start-up time.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from typing import Protocol
 
-import structlog
+from gharial.wiring.world import iso_time
 
 
 class Log(Protocol):
@@ -16,18 +21,15 @@ class Log(Protocol):
 
 def make_log(process: str) -> Log:
     """Return a log of one process: readable lines on a terminal, JSON lines elsewhere."""
-    renderer: structlog.typing.Processor
-    if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer()
-    else:
-        renderer = structlog.processors.JSONRenderer()
-    logger = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
-        processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), renderer],
-        process=process,
-    )
+    readable = sys.stderr.isatty()
 
-    def log(event: str, /, **facts: str) -> object:
-        return logger.msg(event, **facts)
+    def log(event: str, /, **facts: str) -> None:
+        at = iso_time(time.time())
+        if readable:
+            words = " ".join(f"{name}={value}" for name, value in facts.items())
+            line = f"{at} {process}: {event} {words}".rstrip()
+        else:
+            line = json.dumps({"time": at, "process": process, "event": event, **facts})
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - standard error is where a log of ours goes
 
     return log

@@ -35,6 +35,8 @@ def run_gateway(config_path: Path, *, say: Say) -> int:
 
     Raises ConfigInvalid, PolicyInvalid, GateUnavailable and what else keeps it from starting: then nothing runs.
     """
+    # Envoy chooses the mode of its log itself; nothing of this gateway is for other users' eyes.
+    os.umask(0o077)
     files = load_gateway_files(config_path)
     check_start(files)
     check_port(files)

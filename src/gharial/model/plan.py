@@ -155,7 +155,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def dump_plan(plan: Plan) -> bytes:
     """Return the plan as JSON; the same plan gives the same bytes."""
-    return msgspec.json.encode(plan, order="deterministic")
+    # Sorting wants text keys; `Node.indexes` has numbers, which become texts in JSON in any case.
+    return msgspec.json.encode(msgspec.to_builtins(plan, str_keys=True), order="deterministic")
 
 
 def load_plan(data: bytes) -> Plan:

@@ -260,6 +260,9 @@ class _Reader:
         elif top.skip_value:
             top.skip_value = False
         elif top.key is not None:
+            if isinstance(node, Scalar) and node.value is None and not node.text:
+                # Where nothing stands behind a key, the parser names the place of what comes next.
+                node = Scalar(None, "", top.key.line, top.key.column)
             top.entries.append(Entry(top.key, node))
             top.key = None
         else:

@@ -6,6 +6,7 @@ import asyncio
 import http.server
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,29 +16,14 @@ import pytest
 from gharial.adapters.alarms import Alarms, Courier, deliver_waiting, parse_alarm_urls
 from gharial.adapters.store import SqliteStore, open_store
 from gharial.gate.ports import IncidentRecord
+from gharial.model.caller import Caller
 from gharial.model.errors import StoreUnwritable
+from gharial.watch.incidents import IncidentBook
+from gharial.watch.meter import Crossing
 
-ALARM = json.dumps(
-    {
-        "type": "gharial.incident",
-        "incident": "inc-1",
-        "severity": "high",
-        "detector": "people_budget",
-        "client": "care-7",
-        "user": "",
-        "route": "customer",
-        "policy": "customer-data",
-        "grant": "support-view",
-        "people_clear": 60,
-        "limit_people": 60,
-        "window_s": 3600,
-        "measure": "mask",
-        "opened": "2026-11-22T20:44:10Z",
-        "summary": "Client care-7 has seen 60 people in clear within 1 hour; further people are masked.",
-        "show": "gharial incidents show inc-1",
-    },
-    separators=(",", ":"),
-).encode()
+DOCS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+ALARM, WEBHOOK = (block.encode() for block in re.findall(r"```json\n(.*?)\n```", DOCS, re.DOTALL))
+"""What docs/operations.md shows: an alarm, and what a webhook receiver gets of it."""
 
 
 class Receiver:
@@ -134,18 +120,21 @@ async def queue(store: SqliteStore, *alarms: bytes) -> None:
 
 
 async def test_a_webhook_gets_the_sentence_and_the_fields(receiver, tmp_path):
-    """The payload is exactly what docs/operations.md says: apprise's envelope, the alarm's JSON text as its message."""
+    """The payload is exactly what docs/operations.md shows: an envelope with the alarm's JSON text as its message."""
     assert await Alarms([f"json://user:pw@{receiver.address}/hook/a"], tmp_path).send(ALARM)
     (payload,) = receiver.got
-    assert payload == {
-        "version": "1.0",
-        "title": json.loads(ALARM)["summary"],
-        "message": ALARM.decode(),
-        "attachments": [],
-        "type": "failure",
-    }
+    assert payload == json.loads(WEBHOOK)
+    assert receiver.headers[0]["Content-Type"] == "application/json"
     assert receiver.headers[0]["User-Agent"] == "Gharial"
     assert receiver.paths == ["/hook/a"]
+
+
+async def test_a_service_for_people_gets_lines_to_read(receiver, tmp_path):
+    """A chat or paging service (here: gotify) shows the sentence as title and the fields as lines, not JSON."""
+    assert await Alarms([f"gotify://{receiver.address}/token"], tmp_path).send(ALARM)
+    (payload,) = receiver.got
+    assert payload["title"] == json.loads(ALARM)["summary"]
+    assert str(payload["message"]).splitlines() == [f"{k}: {v}" for k, v in json.loads(ALARM).items() if v]
 
 
 async def test_a_file_gets_a_line_of_its_own(tmp_path):
@@ -403,3 +392,25 @@ async def test_the_loop_runs_on_a_real_event(store):
     loop.cancel()
     with pytest.raises(asyncio.CancelledError):
         await loop
+
+
+def test_the_documented_alarm_is_the_one_that_is_made():
+    """The example of docs/operations.md has the fields of a real alarm, in their order."""
+    book = IncidentBook(new_bytes=bytes, iso_time=lambda _: "2026-11-22T20:44:10Z")
+    crossing = Crossing(
+        budget=0,
+        grant="support-view",
+        window_s=3600,
+        limit=60,
+        people_counted=60,
+        people_withheld=("digest",),
+        measure="mask",
+    )
+    caller = Caller(tenant="default", client="care-7")
+    _, alarm = book.observe(
+        crossing, caller=caller, policy="customer-data", route="customer", exchange_id="e", now_s=0.0
+    )
+    made, shown = json.loads(alarm), json.loads(ALARM)
+    for fields in (made, shown):
+        del fields["incident"], fields["show"]
+    assert list(made.items()) == list(shown.items())

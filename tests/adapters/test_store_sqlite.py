@@ -219,6 +219,21 @@ async def test_the_store_that_version_1_wrote_is_read(tmp_path):
     store.close()
 
 
+async def test_a_backup_made_while_the_gateway_runs_is_whole(tmp_path):
+    """SQLite's own backup, as docs/operations.md says, holds what was acknowledged before it and opens as a store."""
+    store = open_store(tmp_path / "gharial.db")
+    await store.charge([Charge("p", "p", "g", "a", 1.0)])
+    source, target = sqlite3.connect(tmp_path / "gharial.db"), sqlite3.connect(tmp_path / "backup.db")
+    source.backup(target)
+    source.close()
+    target.close()
+    await store.charge([Charge("p", "p", "g", "b", 2.0)])
+    store.close()
+    restored = open_store(tmp_path / "backup.db")
+    assert [c.person for c in await restored.load_charges(0.0)] == ["a"]
+    restored.close()
+
+
 def test_a_newer_store_is_left_alone(tmp_path):
     """A file of a newer schema is refused with what to do, and stays byte for byte."""
     path = tmp_path / "gharial.db"

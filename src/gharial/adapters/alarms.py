@@ -312,7 +312,7 @@ def _notify(plugin: apprise.NotifyBase, alarm: bytes, *, for_programs: bool) -> 
     return bool(
         plugin.notify(
             title=str(fields.get("summary") or "Gharial opened an incident")[:250],
-            body=alarm.decode() if for_programs else "\n".join(f"{name}: {value}" for name, value in fields.items()),
+            body=alarm.decode() if for_programs else "\n".join(f"{k}: {v}" for k, v in fields.items() if v != ""),
             notify_type=apprise.NotifyType.FAILURE if severe else apprise.NotifyType.WARNING,
             body_format=apprise.NotifyFormat.TEXT,
         )

@@ -111,6 +111,7 @@ async def test_concurrent_calls_share_a_commit(tmp_path):
     store = open_store(tmp_path / "gharial.db")
     statements: list[str] = []
     store._db.set_trace_callback(statements.append)
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL: the log is synced at every commit
     await asyncio.gather(*(store.charge([Charge("p", "p", "g", str(n), 1.0)]) for n in range(200)))
     store.close()
     assert 1 <= statements.count("COMMIT") <= 20

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gharial.model.errors import GharialError
 
@@ -86,3 +87,30 @@ class Refuse:
     error: GharialError
     exchange_id: str = ""
     set_headers: Headers = ()
+
+
+class Exchange(Protocol):
+    """One request and its response, as the adapter drives it: one call at a time, in the order written here.
+
+    An expected failure is answered with `Refuse` (a GharialError that is raised is taken as one). Any other exception
+    is a bug: the adapter answers 500 and forwards nothing. After a `Refuse` only `on_end` follows.
+    """
+
+    async def on_request(self, head: RequestHead) -> ForwardRequest | Refuse:
+        """Decide about the request's head; always the first call, at most once."""
+
+    async def on_response(self, head: ResponseHead) -> ForwardHead | Refuse:
+        """Decide about the response's head. Without a body (`has_body` False) this is the last decision."""
+
+    async def on_body(self, body: bytes) -> ForwardBody | Refuse:
+        """Decide about the whole body; only under BodyMode.BUFFERED, and only where the head forwarded has one."""
+
+    async def on_chunk(self, chunk: bytes, *, end: bool) -> None:
+        """Look at a copy of a part of the body that passes unchanged; only under BodyMode.STREAMED."""
+
+    async def on_end(self, *, completed: bool) -> None:
+        """The exchange is over; called exactly once, whatever happened, even if the call is being cancelled.
+
+        `completed` is true if the last decision (a refusal is one) was handed to the proxy; it does not say that the
+        client has read the answer.
+        """

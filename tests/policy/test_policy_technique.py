@@ -1,0 +1,127 @@
+"""Techniques: how they are written, and the laws of their order."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gharial.model.plan import Op
+from gharial.policy.technique import (
+    TECHNIQUES,
+    Technique,
+    TechniqueError,
+    compare,
+    find_most_open,
+    find_strictest,
+    join,
+    parse_technique,
+)
+
+ALL = [
+    "clear", "mask", "mask(last=4)", "mask(first=1)", "mask(keep=domain)", "mask(keep=domain, first=1)", "mask(last=2)",
+    "mask(first=1, last=4)", "year", "band(10y)", "band(20y)", "band(5)", "band(10)", "token", "token(scope=team)",
+    "token(scope=all)", "redact", "null", "drop",
+]  # fmt: skip
+some_technique = st.sampled_from([parse_technique(text) for text in ALL])
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_printing_reads_back(text: str):
+    """What a technique prints, in explanations and messages, is what an author may write."""
+    assert parse_technique(str(parse_technique(text))) == parse_technique(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("mask( last = 4 )", Technique(Op.MASK, (("last", 4),))),
+        ("mask(last=4, first=1)", Technique(Op.MASK, (("first", 1), ("last", 4)))),
+        ("mask(first=0)", Technique(Op.MASK)),
+        ("token", Technique(Op.TOKEN, (("scope", "client"),))),
+        ("band(10y)", Technique(Op.BAND, (("unit", "y"), ("width", 10)))),
+        ("band(10)", Technique(Op.BAND, (("width", 10),))),
+    ],
+)
+def test_one_meaning_has_one_form(text: str, want: Technique):
+    """Order, spaces, defaults and parameters that change nothing make no difference."""
+    assert parse_technique(text) == want
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "CLEAR", "mask()", "mask(last=4", "mask(last=4))", "mask(last=-1)", "mask(last=²)", "band", "band(1)",
+     "band(0y)", "band(10m)", "token(client)", "clear(x=1)", "drop()", "mask(last=4) x", "null(a)", "~"],
+)  # fmt: skip
+def test_other_texts_are_mistakes(text: str):
+    """A technique is read completely or not at all."""
+    with pytest.raises(TechniqueError):
+        parse_technique(text)
+
+
+@given(st.text(max_size=30) | st.sampled_from(TECHNIQUES).flatmap(lambda n: st.text("()=,a1y ").map(n.__add__)))
+def test_any_text_is_read_or_refused(text: str):
+    """No text raises anything but TechniqueError."""
+    with contextlib.suppress(TechniqueError):
+        assert parse_technique(text)
+
+
+@pytest.mark.parametrize(
+    ("open_one", "strict_one"),
+    [
+        ("clear", "mask(first=100, last=100)"), ("mask(last=4)", "mask(last=2)"), ("mask(last=4)", "mask"),
+        ("mask(keep=domain)", "mask"), ("mask(keep=domain, last=1)", "mask(keep=domain)"), ("mask", "year"),
+        ("year", "band(10y)"), ("band(10)", "band(100)"), ("band(20y)", "token(scope=all)"),
+        ("token(scope=all)", "token(scope=team)"), ("token(scope=team)", "token"), ("token", "redact"),
+        ("redact", "null"), ("null", "drop"),
+    ],
+)  # fmt: skip
+def test_the_scale(open_one: str, strict_one: str):
+    """The order that the documentation states, in both directions."""
+    a, b = parse_technique(open_one), parse_technique(strict_one)
+    assert (compare(a, b), compare(b, a)) == (-1, 1)
+    assert find_most_open([b, a]) == a
+    assert find_strictest([a, b]) == b
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("mask(last=4)", "mask(keep=domain)"), ("mask(first=1)", "mask(last=1)"), ("year", "band(10)"),
+     ("band(10y)", "band(10)")],
+)  # fmt: skip
+def test_what_cannot_be_told(one: str, other: str):
+    """Two techniques that show different parts are not ordered; nobody guesses."""
+    a, b = parse_technique(one), parse_technique(other)
+    assert compare(a, b) is None
+    assert find_most_open([a, b]) is None
+    assert find_strictest([a, b]) is None
+
+
+def test_a_third_may_decide():
+    """Where one is more open than two that can't be ordered, it is the most open of all."""
+    a, b, c = map(parse_technique, ("mask(last=4)", "mask(keep=domain)", "clear"))
+    assert find_most_open([a, b, c]) == c
+
+
+@given(some_technique, some_technique, some_technique)
+def test_it_is_a_partial_order(a: Technique, b: Technique, c: Technique):
+    """Equal means the same technique; swapping the two turns the sign; what is stricter twice is stricter."""
+    assert (compare(a, b) == 0) is (a == b)
+    swapped = compare(b, a)
+    assert compare(a, b) == (None if swapped is None else -swapped)
+    if compare(a, b) == -1 and compare(b, c) == -1:
+        assert compare(a, c) == -1
+
+
+@given(some_technique, some_technique, some_technique)
+def test_join_is_the_least_upper_bound(a: Technique, b: Technique, c: Technique):
+    """Joining is at least as strict as each, never stricter than any other bound, and its order does not matter."""
+    joined = join(a, b)
+    assert compare(joined, a) in (0, 1)
+    assert compare(joined, b) in (0, 1)
+    assert joined == join(b, a)
+    assert join(joined, c) == join(a, join(b, c))
+    if compare(c, a) in (0, 1) and compare(c, b) in (0, 1):
+        assert compare(c, joined) in (0, 1)

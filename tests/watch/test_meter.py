@@ -207,7 +207,9 @@ def test_a_charge_from_the_future_is_not_forgotten_early():
     """The clock was set back while the process was down: the book's time goes on from the latest charge."""
     book, plan = BudgetBook(), a_plan(Budget("support", 1, 3600))
     book.load([Charge(WHO, POLICY, "support", "a", 50_000.0)])
-    assert crossed(book.reserve(WHO, POLICY, plan, people("b"), 100.0), plan) == [(0,)]
+    got = book.reserve(WHO, POLICY, plan, people("a", "b"), 100.0)
+    assert crossed(got, plan) == [(), (0,)]
+    assert got.at_s == 50_000.0
     assert crossed(book.reserve(WHO, POLICY, plan, people("b"), 53_601.0), plan) == [()]
 
 
@@ -260,6 +262,27 @@ def test_a_budget_that_appears_only_in_another_variant_is_held_too():
     got = BudgetBook().reserve(WHO, POLICY, odd, people("a", "b"), 0.0)
     assert crossed(got, odd) == [(0, 1), (0, 1)]
     assert got.charges == ()
+
+
+def test_who_is_counted_is_not_taken_for_the_stranger_before():
+    """A stranger finds a second budget full; the next person is in it already and is shown under it."""
+    budgets = (Budget("g", 0, 3600), Budget("h", 1, 3600))
+    cells = (
+        Cell("name", (0, 0, 0, 1), ((0,), (1,), (0,), ())),
+        Cell("name", (0, 0, 1, 1), ((1,), (1,), (), ())),
+    )
+    plan = a_plan(*budgets)
+    odd = Plan(**{**{name: getattr(plan, name) for name in plan.__struct_fields__}, "cells": cells})
+    page = [*people("a", cells=frozenset({1})), *people("stranger", "a")]
+    assert crossed(BudgetBook().reserve(WHO, POLICY, odd, page, 0.0), odd) == [(), (0, 1), (0,)]
+
+
+def test_a_charge_needs_room_in_all_windows_of_its_grant():
+    """A stored charge counts in every window of its grant, so a cell that names one of them is held by all."""
+    plan = a_plan(Budget("g", 9, 3600), Budget("g", 1, 86_400))
+    cells = (Cell("name", (0, 1, 1, 1), ((0,), (), (), ())),)
+    one = Plan(**{**{name: getattr(plan, name) for name in plan.__struct_fields__}, "cells": cells})
+    assert crossed(BudgetBook().reserve(WHO, POLICY, one, people("a", "b"), 0.0), one) == [(), (1,)]
 
 
 def test_a_scope_without_people_is_refused_before_anything_is_counted():

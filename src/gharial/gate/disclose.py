@@ -113,7 +113,7 @@ _UNKNOWN = "?"
 def _split_people(
     plan: Plan, scopes: Sequence[ScopePeople], variants: Sequence[int]
 ) -> tuple[tuple[str, ...], tuple[str, ...], int]:
-    """Return the known people of whom a tagged value leaves clear, those of whom none does, and how many are unknown."""
+    """Return the known people of whom a tagged value leaves clear, the other known ones, and how many are unknown."""
     clear: dict[str, None] = {}
     seen: dict[str, None] = {}
     for scope, variant in zip(scopes, variants, strict=True):

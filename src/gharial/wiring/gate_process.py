@@ -96,7 +96,7 @@ async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit:
     admin, admin_task = await serve_admin(admin_app(operations, report), files.admin_socket)
     keepers = [
         asyncio.create_task(_keep_house(services, store, log)),
-        asyncio.create_task(deliver_waiting(Courier(store, Alarms(settings.alarms, files.base)), wake)),
+        asyncio.create_task(deliver_waiting(_courier(files, store, log), wake)),
     ]
     # What lives as long as the process is no garbage: the collector need not look at it in the middle of a call.
     gc.collect()
@@ -191,6 +191,20 @@ def _extra(settings: Settings, server: Server, audit: AuditFile) -> dict[str, An
         },
         "audit": {"writable": audit.writable},
     }
+
+
+def _courier(files: GatewayFiles, store: SqliteStore, log: Log) -> Courier:
+    """Return what delivers alarms; that one was not taken is itself worth a line, by the sink's number."""
+    alarms = Alarms(
+        files.settings.alarms, files.base, on_failure=lambda sink, why: log("alarm.not_taken", sink=sink, why=why)
+    )
+    return Courier(
+        store,
+        alarms,
+        on_failure=lambda number, tries, next_s: log(
+            "alarm.waits", alarm=str(number), tries=str(tries), next_try_s=f"{next_s:g}"
+        ),
+    )
 
 
 async def _keep_house(services: Services, store: SqliteStore, log: Log) -> None:

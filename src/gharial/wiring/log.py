@@ -16,7 +16,7 @@ from gharial.wiring.world import iso_time
 class Log(Protocol):
     """Writes one event with its facts."""
 
-    def __call__(self, event: str, /, **facts: str) -> object: ...
+    def __call__(self, event: str, /, **facts: str) -> None: ...
 
 
 def make_log(process: str) -> Log:

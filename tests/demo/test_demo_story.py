@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -198,3 +199,40 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path: Path):
     )
     assert status == 1
     assert "can't be written: FileNotFoundError" in text.getvalue()
+
+
+class Interrupting(io.StringIO):
+    """A terminal at which somebody presses Ctrl-C as soon as a certain text is shown."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def write(self, text: str) -> int:
+        """Write, then interrupt if this was the text."""
+        count = super().write(text)
+        if self.text in text:
+            signal.raise_signal(signal.SIGINT)
+        return count
+
+
+def test_keep_prints_what_to_try_and_ends_with_ctrl_c():
+    """`--keep` names both addresses and every key in lines to paste, waits, and ends well: nothing runs afterwards."""
+    upstreams, out = list[str](), Interrupting("Ctrl-C ends it.")
+    status = tell(
+        DemoOptions(keep=True), console=Console(file=out, width=80), open_gateway=opener(upstreams), pace=SHORT
+    )
+    assert status == 0, out.getvalue()
+    lines = [line.strip() for line in out.getvalue().splitlines() if "curl" in line]
+    assert lines[0] == f"curl -s {upstreams[0]}/customers/1000001"
+    assert {"key-acme-billing", "key-clerk-17", "key-clerk-23"} == set(re.findall(r"X-Api-Key: ([\w-]+)'", str(lines)))
+    assert_nobody_listens(upstreams)
+
+
+def test_ctrl_c_in_the_middle_ends_the_parts():
+    """Interrupted while it tells, the demo ends with 130 and leaves nothing running."""
+    upstreams, out = list[str](), Interrupting("Through the gate")
+    status = tell(DemoOptions(), console=Console(file=out, width=80), open_gateway=opener(upstreams), pace=SHORT)
+    assert status == 130
+    assert "have ended" in out.getvalue()
+    assert_nobody_listens(upstreams)

@@ -66,6 +66,22 @@ def documents() -> st.SearchStrategy[str]:
     return st.builds(lambda before, text, after: before + text + after, _SPACES, values, _SPACES)
 
 
+@st.composite
+def pages(draw: st.DrawFn) -> str:
+    """A page of flat records, most of them alike: the usual answer of an API, for which the reader has a short way."""
+    space = draw(_SPACES)
+    names = draw(st.lists(st.sampled_from(NAMES[:6]), min_size=1, max_size=4, unique=True))
+    records = []
+    for _ in range(draw(st.integers(1, 5))):
+        here = names if draw(st.integers(0, 3)) else names[:-1] + draw(st.sampled_from([[], ["id"], ["x.y"]]))
+        odd = draw(st.integers(0, 9)) == 0
+        spell = spelled if odd else (lambda texts: texts.map(lambda text: json.dumps(text, ensure_ascii=False)))
+        members = [(draw(spell(st.just(name))), draw(_SCALARS)) for name in here]
+        records.append(_object(members, space))
+    page = _array(records, space)
+    return page if draw(st.booleans()) else _object([('"data"', page), ('"id"', draw(_SCALARS))], space)
+
+
 _OPS = [Op.CLEAR, Op.CLEAR, Op.MASK, Op.TOKEN, Op.REDACT, Op.NULL, Op.DROP]
 _SEGMENTS = [
     ".id",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,16 +10,18 @@ import msgspec
 from gharial.model.finding import Kind
 from gharial.model.place import fold_name
 from gharial.model.plan import NONE
-from gharial.payload.json_text import decode_leaf, encode_string
+from gharial.payload.json_text import decode_leaf, decode_string, encode_string
 from gharial.payload.program import Act, Program, State
 
 OBJECT, ARRAY = ord("{"), ord("[")
 
 decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_records = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 _SHORT_BYTES = 256
 _NEVER = -(1 << 62)
+_NO_CELLS: frozenset[int] = frozenset()
 
 
 def first_byte(value: bytes | msgspec.Raw) -> int:
@@ -30,10 +32,14 @@ def first_byte(value: bytes | msgspec.Raw) -> int:
 
 def subject_text(value: bytes | msgspec.Raw) -> str:
     """Return the text by which a value names a person: a string's characters, a number's literal, else empty."""
+    try:
+        return decode_string(value)
+    except msgspec.ValidationError:
+        pass  # not a string
     if first_byte(value) in (OBJECT, ARRAY):
         return ""
     kind, text = decode_leaf(bytes(value))
-    return text if kind in (Kind.STRING, Kind.NUMBER) else ""
+    return text if kind is Kind.NUMBER else ""
 
 
 class OpenScope:
@@ -42,20 +48,27 @@ class OpenScope:
     __slots__ = ("cells", "index", "subjects", "variant")
 
     def __init__(self, subjects: tuple[tuple[str, str], ...]) -> None:
-        self.cells: set[int] = set()
+        self.cells: frozenset[int] = _NO_CELLS
         self.subjects = subjects
         self.index = NONE
         self.variant = 0
 
+    def meets(self, cell: int) -> None:
+        """Note that the cell meets a value in this scope."""
+        if cell not in self.cells:
+            self.cells |= {cell}
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FlatActs:
     """What is done, in one variant, with an object of which no member is opened.
 
-    `writes` are (member, act, step) of the members that stay; `counts` are (step, how often) of all acts with a step.
+    `drops` are the names that go, `changes` are (name, act, step) of those whose values are replaced; all others are
+    copied. `counts` are (step, how often) of all acts with a step.
     """
 
-    writes: tuple[tuple[int, Act, int], ...]
+    drops: tuple[str, ...]
+    changes: tuple[tuple[str, Act, int], ...]
     counts: tuple[tuple[int, int], ...]
     unlisted: int
 
@@ -67,12 +80,13 @@ class Shape:
     container in such a place; `settled_cells` by every object, whatever its values.
     """
 
-    __slots__ = ("_flat", "cells", "name_bytes", "opening", "prefixes", "settled_cells", "states", "subjects")
+    __slots__ = ("_flat", "cells", "name_bytes", "names", "opening", "prefixes", "settled_cells", "states", "subjects")
 
     def __init__(self, program: Program, state: State, names: Sequence[str]) -> None:
         known = program.resolve(state)
         states = [known.get(fold_name(name), state.other_name) for name in names]
         quoted = [encode_string(name) for name in names]
+        self.names = names
         self.states = states
         # As they would be written without escapes; used only where the text is known to hold exactly these bytes.
         self.prefixes = [b"," + name + b":" for name in quoted]
@@ -81,34 +95,38 @@ class Shape:
         escaped = any(b"\\" in name for name in quoted)
         self.name_bytes = _NEVER if escaped else sum(map(len, self.prefixes)) + (1 if names else 2)
         self.opening = [(at, below) for at, below in enumerate(states) if below.opens]
-        self.subjects = [(at, below.subject) for at, below in enumerate(states) if below.subject]
+        self.subjects = [(name, below.subject) for name, below in zip(names, states, strict=True) if below.subject]
         self.cells = frozenset(below.cell for below in states) - {NONE}
         self.settled_cells = frozenset(below.cell for below in states if not below.opens) - {NONE}
         self._flat: dict[int, FlatActs] = {}
 
-    def subjects_of(self, values: Sequence[msgspec.Raw]) -> tuple[tuple[str, str], ...]:
-        """Return (id space, text) of the subjects among these values."""
-        return tuple((space, text) for at, space in self.subjects if (text := subject_text(values[at])))
+    def subjects_of(self, members: dict[str, msgspec.Raw]) -> tuple[tuple[str, str], ...]:
+        """Return (id space, text) of the subjects among these members, in their order."""
+        found = []
+        for name, space in self.subjects:
+            if text := subject_text(members[name]):
+                found.append((space, text))
+        return tuple(found)
 
     def flat(self, variant: int) -> FlatActs:
         """Return what is done in this variant with an object none of whose members is opened."""
         if (acts := self._flat.get(variant)) is None:
-            acts = self._flat[variant] = _flat_acts(below.acts[variant] for below in self.states)
+            acts = self._flat[variant] = _flat_acts(self.names, [below.acts[variant] for below in self.states])
         return acts
 
 
-def _flat_acts(acts: Iterable[tuple[Act, int]]) -> FlatActs:
-    writes: list[tuple[int, Act, int]] = []
+def _flat_acts(names: Sequence[str], acts: Sequence[tuple[Act, int]]) -> FlatActs:
     counts: dict[int, int] = {}
-    unlisted = 0
-    for at, (act, step) in enumerate(acts):
-        if act is not Act.DROP:
-            writes.append((at, act, step))
-        if step == NONE:
-            unlisted += 1
-        else:
-            counts[step] = counts.get(step, 0) + 1
-    return FlatActs(tuple(writes), tuple(counts.items()), unlisted)
+    for _, step in acts:
+        counts[step] = counts.get(step, 0) + 1
+    unlisted = counts.pop(NONE, 0)
+    found = list(zip(names, acts, strict=True))
+    return FlatActs(
+        drops=tuple(name for name, (act, _) in found if act is Act.DROP),
+        changes=tuple((name, act, step) for name, (act, step) in found if act in (Act.CHANGE, Act.BLANK)),
+        counts=tuple(counts.items()),
+        unlisted=unlisted,
+    )
 
 
 class Object:
@@ -124,7 +142,7 @@ class Object:
         self.shape = shape
         self.values = values
         self.prefixes = prefixes
-        self.children: dict[int, Object | Array] | None = None
+        self.children: dict[int, Level] | None = None
 
 
 class Array:
@@ -139,4 +157,39 @@ class Array:
         self.scopes: list[OpenScope] | None = None
 
 
-Entry = Object | Array | msgspec.Raw | bytes
+class Records:
+    """An opened array of nothing but objects that hold scalars only, their names all plainly written.
+
+    The usual page of records, kept in the form that is quickest to write: `found[i]` are the members of record i,
+    `shapes[i]` what the plan says of them, `scopes[i]` where they belong. No record has a cell itself.
+    """
+
+    __slots__ = ("below", "found", "scope", "scopes", "shapes", "state")
+
+    def __init__(
+        self,
+        state: State,
+        scope: OpenScope,
+        below: State,
+        found: list[dict[str, msgspec.Raw]],
+        shapes: list[Shape],
+        scopes: list[OpenScope],
+    ) -> None:
+        self.state = state
+        self.scope = scope
+        self.below = below
+        self.found = found
+        self.shapes = shapes
+        self.scopes = scopes
+
+    def as_array(self) -> Array:
+        """Return the same as an array like any other."""
+        array = Array(self.state, self.scope, [])
+        array.scopes = self.scopes
+        for members, shape, scope in zip(self.found, self.shapes, self.scopes, strict=True):
+            array.items.append(Object(self.below, scope, shape, list(members.values()), shape.prefixes))
+        return array
+
+
+Level = Object | Array | Records
+Entry = Level | msgspec.Raw | bytes

@@ -48,6 +48,7 @@ counts scalars and containers, not names. A body nested so deep that Python can'
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -60,19 +61,32 @@ from gharial.payload.json_levels import (
     OBJECT,
     Array,
     Entry,
+    Level,
     Object,
     OpenScope,
+    Records,
     Shape,
     decode_array,
     decode_object,
+    decode_records,
     first_byte,
     subject_text,
 )
-from gharial.payload.json_text import WHITE_SPACE, count_values, is_deeper, scan_names
+from gharial.payload.json_text import WHITE_SPACE, count_values, is_deeper, is_plain, scan_names
 from gharial.payload.json_writer import Writer
 from gharial.payload.program import State, program_of
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# An array whose first element is an object without brackets inside: worth a try as a page of records.
+_FLAT_RECORD = re.compile(rb"\[[ \t\n\r]*+\{[^][{}]*+\}")
+
+
+def _brackets(text: bytes | msgspec.Raw) -> int:
+    """Count the opening brackets in a text, those within strings too."""
+    text = bytes(text)
+    return text.count(b"[") + text.count(b"{")
+
 
 _check_document = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -92,7 +106,8 @@ class JsonReader:
         self._root_scope = OpenScope(())
         self._scopes: list[OpenScope] = []
         self._reported: tuple[Scope, ...] | None = None
-        self._shapes: dict[State, dict[tuple[str, ...], Shape]] = {}
+        self._shapes: dict[tuple[State, tuple[str, ...]], Shape] = {}
+        self._brackets = 0
         self._opened = 0
         self._deepest = 0
 
@@ -128,7 +143,7 @@ class JsonReader:
             for scope in self._scopes:
                 if scope.cells:
                     scope.index = len(reported)
-                    reported.append(Scope(frozenset(scope.cells), scope.subjects))
+                    reported.append(Scope(scope.cells, scope.subjects))
             self._reported = tuple(reported)
             self._chunks.clear()
         return self._reported
@@ -158,6 +173,8 @@ class JsonReader:
             writer.document(self._root, self._program.root, self._root_scope)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise BodyMalformed("not one JSON document in UTF-8") from None
+        except UnicodeEncodeError:
+            raise ValueError("a transform returned a lone surrogate") from None
         except RecursionError:
             raise BodyTooDeep("nested too deeply to be followed") from None
         return Rewritten(
@@ -174,109 +191,169 @@ class JsonReader:
         text = body.strip(WHITE_SPACE)
         if not text:
             raise BodyMalformed("there is no JSON document")
-        # The grammar of the whole document, before anything is concluded from a part of it.
-        _check_document(text)
-        brackets = text.count(b"[") + text.count(b"{")
-        # A value is the first one, or follows a comma, or is the first in a container.
-        if 1 + text.count(b",") + brackets > self._limits.values and count_values(text) > self._limits.values:
-            raise TooManyValues(f"more than {self._limits.values} values")
-        scope = OpenScope(())
-        self._scopes, self._opened, self._deepest = [scope], 0, 0
-        self._root, self._root_scope = self._entry(text, self._program.root, scope, records=True, depth=1)
+        self._brackets = _brackets(text)
+        # Cheap bounds first: a value takes two bytes, brackets or itself and a comma; and each but the first one
+        # follows a comma or an opening bracket.
+        most = self._limits.values
+        if len(text) // 2 + 1 > most and 1 + text.count(b",") + self._brackets > most:
+            _check_document(text)
+            if count_values(text) > most:
+                raise TooManyValues(f"more than {most} values")
+        self._scopes, self._opened, self._deepest = [], 0, 0
+        state, scope = self._program.root, self._new_scope(())
+        if text[0] == OBJECT and state.opens:
+            self._root = self._object(text, state, scope, True, 1)
+        elif text[0] == ARRAY and state.opens:
+            self._root = self._array(text, state, scope, records=True, depth=1)
+        else:
+            _check_document(text)
+            self._root, scope = text, self._settled(text, state, scope)
+        self._root_scope = scope
         # Brackets that were not opened may all be one in another, below the deepest level that was.
-        unopened = brackets - self._opened
+        unopened = self._brackets - self._opened
         if self._deepest + unopened > self._limits.depth and is_deeper(text, self._limits.depth):
             raise BodyTooDeep(f"nested deeper than {self._limits.depth}")
 
-    def _object(self, raw: bytes | msgspec.Raw, state: State, scope: OpenScope, *, records: bool, depth: int) -> Object:
-        self._go_down(depth)
+    def _object(
+        self,
+        raw: bytes | msgspec.Raw,
+        state: State,
+        scope: OpenScope | None,
+        records: bool,
+        depth: int,
+        flat: bool = False,
+    ) -> Object:
+        """Open an object. `scope` None: it is a record, which is a scope of its own; `flat`: no bracket is in it."""
+        if depth > self._deepest:
+            self._go_down(depth)
+        self._opened += 1
         members = decode_object(raw)
         values = list(members.values())
-        shape = self._shape(state, members)
-        text = bytes(raw)
+        names = tuple(members)
+        shape = self._shapes.get((state, names)) or self._new_shape(state, names)
         # Exactly the bytes of distinct names without escapes and of nothing between the tokens; else look closer.
-        plain = shape.name_bytes + sum(map(len, values)) == len(text)
-        prefixes = shape.prefixes if plain else scan_names(text, values)
-        if shape.subjects and (subjects := shape.subjects_of(values)):
-            scope, records = OpenScope(subjects), False
-            self._scopes.append(scope)
-        level = Object(state, scope, shape, values, prefixes)
-        if not shape.opening or (text.count(b"{") == 1 and b"[" not in text):
-            scope.cells |= shape.cells
+        if shape.name_bytes + sum(map(len, values)) == len(raw):
+            prefixes = shape.prefixes
         else:
-            del text  # a copy; levels below must not hold one each
-            scope.cells |= shape.settled_cells
-            children: dict[int, Object | Array] = {}
-            for at, below in shape.opening:
-                value = values[at]
-                first = first_byte(value)
-                if first == OBJECT:
-                    child: Object | Array = self._object(value, below, scope, records=records, depth=depth + 1)
-                elif first == ARRAY:
-                    child = self._array(value, below, scope, records=records, depth=depth + 1)
-                else:
-                    if below.cell != NONE:
-                        scope.cells.add(below.cell)
-                    continue
-                children[at] = child
-            level.children = children or None
+            text = bytes(raw)
+            prefixes = shape.prefixes if is_plain(text, len(values)) else scan_names(text, values)
+        if shape.subjects and (subjects := shape.subjects_of(members)):
+            scope, records = self._new_scope(subjects), False
+        elif scope is None:
+            scope = self._new_scope(())
+        level = Object(state, scope, shape, values, prefixes)
         if state.cell != NONE:
-            scope.cells.add(state.cell)
+            scope.meets(state.cell)
+        if flat or not shape.opening:
+            cells = scope.cells
+            scope.cells = cells | shape.cells if cells else shape.cells
+            return level
+        scope.cells |= shape.settled_cells
+        children: dict[int, Level] = {}
+        for at, below in shape.opening:
+            value = values[at]
+            first = first_byte(value)
+            if first == OBJECT:
+                children[at] = self._object(value, below, scope, records, depth + 1)
+            elif first == ARRAY:
+                children[at] = self._array(value, below, scope, records=records, depth=depth + 1)
+            elif below.cell != NONE:
+                scope.meets(below.cell)
+        level.children = children or None
         return level
 
-    def _array(self, raw: bytes | msgspec.Raw, state: State, scope: OpenScope, *, records: bool, depth: int) -> Array:
-        self._go_down(depth)
+    def _array(self, raw: bytes | msgspec.Raw, state: State, scope: OpenScope, *, records: bool, depth: int) -> Level:
+        """Open an array. `records`: its elements are records, unless they hold or are subjects."""
+        if depth > self._deepest:
+            self._go_down(depth)
+        self._opened += 1
         self._program.resolve(state)
+        if state.cell != NONE:
+            scope.meets(state.cell)
+        indexes, below = state.indexes, state.other_index
+        outer = None if records else scope
+        if below.opens and below.cell == NONE and not indexes and _FLAT_RECORD.match(raw):
+            page = self._records(raw, state, scope, outer, depth)
+            if page is not None:
+                return page
         found = decode_array(raw)
         items: list[Entry] = list(found)
         level = Array(state, scope, items)
-        if state.cell != NONE:
-            scope.cells.add(state.cell)
-        indexes, below = state.indexes, state.other_index
         if not indexes and not below.opens and below.cell == NONE:
             return level
+        heads = [bytes(item)[0] for item in found]
+        # Without more brackets than those of the elements there is nothing to open inside these.
+        containers = heads.count(OBJECT) + heads.count(ARRAY)
+        flat = self._brackets == self._opened + containers or _brackets(raw) == 1 + containers
         scopes: list[OpenScope] = []
-        for at, item in enumerate(found):
+        for at, head in enumerate(heads):
             if indexes:
                 below = indexes.get(at, state.other_index)
-            own = scope
-            if records:
-                own = OpenScope(())
-                self._scopes.append(own)
-            items[at], own = self._entry(item, below, own, records=False, depth=depth + 1)
+            if head == OBJECT and below.opens:
+                items[at] = entry = self._object(found[at], below, outer, False, depth + 1, flat)
+                scopes.append(entry.scope)
+                continue
+            own = outer or self._new_scope(())
+            if head == ARRAY and below.opens:
+                items[at] = self._array(found[at], below, own, records=False, depth=depth + 1)
+            else:
+                own = self._settled(found[at], below, own)
             scopes.append(own)
         level.scopes = scopes
         return level
 
-    def _entry(
-        self, raw: bytes | msgspec.Raw, state: State, scope: OpenScope, *, records: bool, depth: int
-    ) -> tuple[Entry, OpenScope]:
-        """Survey an element or the root, which may be a subject itself; return it and the scope that it belongs to."""
-        first = first_byte(raw)
-        if first == OBJECT and state.opens:
-            child = self._object(raw, state, scope, records=records, depth=depth)
-            return child, child.scope
-        if first == ARRAY and state.opens:
-            return self._array(raw, state, scope, records=records, depth=depth), scope
-        if state.subject and (text := subject_text(raw)):
-            scope = OpenScope(((state.subject, text),))
-            self._scopes.append(scope)
-        if state.cell != NONE:
-            scope.cells.add(state.cell)
-        return raw, scope
+    def _records(
+        self, raw: bytes | msgspec.Raw, state: State, scope: OpenScope, outer: OpenScope | None, depth: int
+    ) -> Records | None:
+        """Open an array that holds only plainly written objects of scalars; return None if it is another one."""
+        try:
+            found = decode_records(raw)
+        except msgspec.ValidationError:
+            return None  # not only objects
+        # Without more brackets than those of the records there is nothing to open inside these.
+        if self._brackets != self._opened + len(found) and _brackets(raw) != 1 + len(found):
+            return None
+        below, shapes, known = state.other_index, [], self._shapes
+        size = 1 + len(found)  # brackets and commas
+        for members in found:
+            names = tuple(members)
+            shape = known.get((below, names)) or self._new_shape(below, names)
+            shapes.append(shape)
+            size += shape.name_bytes + sum(map(len, members.values()))
+        if size != len(raw) and not is_plain(bytes(raw), sum(map(len, found))):
+            return None
+        if depth + 1 > self._deepest:
+            self._go_down(depth + 1)
+        self._opened += len(found)
+        scopes = []
+        for members, shape in zip(found, shapes, strict=True):
+            if shape.subjects and (subjects := shape.subjects_of(members)):
+                own = self._new_scope(subjects)
+            else:
+                own = outer or self._new_scope(())
+            own.cells = own.cells | shape.cells if own.cells else shape.cells
+            scopes.append(own)
+        return Records(state, scope, below, found, shapes, scopes)
 
-    def _shape(self, state: State, members: dict[str, msgspec.Raw]) -> Shape:
-        """Return what the plan says of these names at this state: records of one kind share one answer."""
-        names = tuple(members)
-        shapes = self._shapes.setdefault(state, {})
-        if (shape := shapes.get(names)) is None:
-            shape = Shape(self._program, state, names)
-            shapes[names] = shape
+    def _settled(self, raw: bytes | msgspec.Raw, state: State, scope: OpenScope) -> OpenScope:
+        """Return the scope of an element, or of the root, that is not opened: its own if it is a subject itself."""
+        if state.subject and (text := subject_text(raw)):
+            scope = self._new_scope(((state.subject, text),))
+        if state.cell != NONE:
+            scope.meets(state.cell)
+        return scope
+
+    def _new_scope(self, subjects: tuple[tuple[str, str], ...]) -> OpenScope:
+        scope = OpenScope(subjects)
+        self._scopes.append(scope)
+        return scope
+
+    def _new_shape(self, state: State, names: tuple[str, ...]) -> Shape:
+        """Work out what the plan says of these names at this state: records of one kind share one answer."""
+        shape = self._shapes[(state, names)] = Shape(self._program, state, names)
         return shape
 
     def _go_down(self, depth: int) -> None:
         if depth > self._limits.depth:
             raise BodyTooDeep(f"nested deeper than {self._limits.depth}")
-        self._opened += 1
-        if depth > self._deepest:
-            self._deepest = depth
+        self._deepest = depth

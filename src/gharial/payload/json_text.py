@@ -26,7 +26,8 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re
 _NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b"[]{},")
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 
-_decode_string = msgspec.json.Decoder(str).decode
+decode_string = msgspec.json.Decoder(str).decode
+"""The characters of a string; msgspec.ValidationError for a value of another type."""
 
 encode_string = msgspec.json.Encoder().encode
 """A string as JSON text: the short escapes where there are some, other control characters as \\u00xx in lower case,
@@ -37,7 +38,7 @@ def decode_leaf(text: bytes) -> tuple[Kind, str]:
     """Return the type and text of a scalar, as a Transform takes it."""
     match text[0]:
         case 0x22:
-            return Kind.STRING, _decode_string(text)
+            return Kind.STRING, decode_string(text)
         case 0x74 | 0x66:
             return Kind.BOOLEAN, text.decode("ascii")
         case 0x6E:
@@ -50,10 +51,7 @@ def encode_leaf(kind: Kind, text: str) -> bytes:
     """Return a scalar as JSON text. Raises ValueError (a bug; without the value) if it does not fit."""
     match kind:
         case Kind.STRING:
-            try:
-                return encode_string(text)
-            except UnicodeEncodeError:
-                raise ValueError("a replacement string holds a lone surrogate") from None
+            return encode_string(text)
         case Kind.NUMBER:
             if _NUMBER.fullmatch(text):
                 return text.encode("ascii")
@@ -63,6 +61,15 @@ def encode_leaf(kind: Kind, text: str) -> bytes:
         case Kind.NULL:
             return b"null"
     raise ValueError(f"a replacement is no JSON {kind.name.lower()}")
+
+
+def is_plain(text: bytes, names: int) -> bool:
+    """True if the members in this text are as many as the distinct names in it, and no name holds an escape.
+
+    May be False where both hold.
+    """
+    # Each member has a colon, whatever else may have one: as many colons as names leave no room for a second member.
+    return b"\\" not in text and text.count(b":") == names
 
 
 def scan_names(text: bytes, values: Iterable[msgspec.Raw]) -> list[bytes]:

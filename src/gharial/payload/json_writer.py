@@ -6,23 +6,29 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gharial.model.finding import Finding, Transform
+from gharial.model.finding import Finding, Kind, Transform
 from gharial.model.plan import NONE
 from gharial.payload.json_levels import (
     ARRAY,
     OBJECT,
     Array,
     Entry,
+    FlatActs,
+    Level,
     Object,
     OpenScope,
+    Records,
     decode_array,
     decode_object,
     first_byte,
 )
-from gharial.payload.json_text import decode_leaf, encode_leaf, name_path, scan_names
+from gharial.payload.json_text import decode_leaf, decode_string, encode_leaf, name_path, scan_names
 from gharial.payload.program import Act, Program, State
 
-_COPY, _DROP, _BLANK = Act.COPY, Act.DROP, Act.BLANK
+_COPY, _DROP, _CHANGE, _BLANK = Act.COPY, Act.DROP, Act.CHANGE, Act.BLANK
+_STRING = Kind.STRING
+
+_encode_records = msgspec.json.Encoder().encode
 
 
 class Writer:
@@ -45,7 +51,7 @@ class Writer:
         if not self._entry(root, state, scope, "$"):
             if isinstance(root, Object):
                 first = OBJECT
-            elif isinstance(root, Array):
+            elif isinstance(root, (Array, Records)):
                 first = ARRAY
             else:
                 first = first_byte(root)
@@ -53,11 +59,11 @@ class Writer:
 
     def _entry(self, entry: Entry, state: State, scope: OpenScope, path: str) -> bool:
         """Write an element, a member's value or the root; return False if it goes."""
-        if isinstance(entry, (Object, Array)):
+        if isinstance(entry, (Object, Array, Records)):
             return self._container(entry, path)
         return self._settled(entry, state, scope, path)
 
-    def _container(self, level: Object | Array, path: str) -> bool:
+    def _container(self, level: Level, path: str) -> bool:
         """Write an opened container; return False if it goes."""
         state = level.state
         if state.cell != NONE:
@@ -69,7 +75,11 @@ class Writer:
         if isinstance(level, Object):
             empty, came_empty = b"{}", not level.values
             left = self._object(level, path)
+        elif isinstance(level, Records) and not self._places:
+            empty, came_empty = b"[]", False
+            left = self._records(level)
         else:
+            level = level.as_array() if isinstance(level, Records) else level
             empty, came_empty = b"[]", not level.items
             left = self._array(level, path)
         if left:
@@ -87,49 +97,64 @@ class Writer:
         """Write the members that stay, with their braces; without any, write nothing and return False."""
         parts = self.parts
         start = len(parts)
-        if level.children is None and not self._places:
-            self._flat(level)
-        else:
-            children = level.children or {}
-            scope = level.scope
-            names = [""] * len(level.values)
-            if self._places:
-                names = [msgspec.json.decode(prefix[1:-1], type=str) for prefix in level.prefixes]
-            for at, (prefix, value, state) in enumerate(
-                zip(level.prefixes, level.values, level.shape.states, strict=True)
-            ):
-                mark = len(parts)
-                parts.append(prefix)
-                below = name_path(path, names[at]) if self._places else ""
-                if not self._entry(children.get(at, value), state, scope, below):
-                    del parts[mark:]
+        children, shape = level.children or {}, level.shape
+        for at, value in enumerate(level.values):
+            mark = len(parts)
+            parts.append(level.prefixes[at])
+            below = name_path(path, shape.names[at]) if self._places else ""
+            if not self._entry(children.get(at, value), shape.states[at], level.scope, below):
+                del parts[mark:]
         if len(parts) == start:
             return False
         parts[start] = b"{" + bytes(parts[start])[1:]
         parts.append(b"}")
         return True
 
-    def _flat(self, level: Object) -> None:
-        """Write the members of an object of which none was opened: the same as the general way, only faster."""
-        parts, values, prefixes, counts = self.parts, level.values, level.prefixes, self.counts
-        acts = level.shape.flat(level.scope.variant)
-        for step, times in acts.counts:
-            counts[step] += times
-        self.unlisted += acts.unlisted
-        if len(acts.writes) < len(values):
-            self.changed = True
-        for at, act, step in acts.writes:
-            parts.append(prefixes[at])
-            if act is _COPY:
-                parts.append(values[at])
-                continue
-            text = bytes(values[at])
-            # Counted above as one value; what follows counts for itself.
-            if step == NONE:
-                self.unlisted -= 1
+    def _records(self, level: Records) -> bool:
+        """Write a page of records: the same as the general way, only faster."""
+        transforms, changed = self._transforms, self.changed
+        drops_empty = self._program.drops_unlisted and not level.below.explicit
+        pages: list[dict[str, str | msgspec.Raw]] = []
+        uses: dict[FlatActs, int] = {}
+        for members, shape, scope in zip(level.found, level.shapes, level.scopes, strict=True):
+            acts = shape.flat(scope.variant)
+            uses[acts] = uses.get(acts, 0) + 1
+            new: dict[str, str | msgspec.Raw] = members.copy()  # type: ignore[assignment]  # Raw is among them
+            for name in acts.drops:
+                del new[name]
+                changed = True
+            for name, act, step in acts.changes:
+                value = members[name]
+                try:
+                    clear = decode_string(value)
+                except msgspec.ValidationError:
+                    written = self._replacement(bytes(value), act, step)
+                else:
+                    if act is _CHANGE:
+                        kind, text = transforms[step](_STRING, clear)
+                        if kind is _STRING and changed:
+                            new[name] = text
+                            continue
+                        written = encode_leaf(kind, text)
+                    else:
+                        written = self._program.blanks[_STRING]
+                if written != bytes(value):
+                    changed = True
+                new[name] = msgspec.Raw(written)
+            if new or not drops_empty:
+                pages.append(new)
             else:
-                counts[step] -= 1
-            self._replace(text, act, step, level.scope, "")
+                changed = True
+                self.unlisted += not members
+        for acts, times in uses.items():
+            self.unlisted += times * acts.unlisted
+            for step, each in acts.counts:
+                self.counts[step] += times * each
+        self.changed = changed
+        if not pages:
+            return False
+        self.parts.append(_encode_records(pages))
+        return True
 
     def _array(self, level: Array, path: str) -> bool:
         """Write the elements that stay, with their brackets; without any, write nothing and return False."""
@@ -173,15 +198,17 @@ class Writer:
         if text[0] == ARRAY:
             self._replace_elements(text, act, step, scope, path)
             return
-        kind, clear = decode_leaf(text)
-        if act is _BLANK:
-            new = self._program.blanks[kind]
-        else:
-            new = encode_leaf(*self._transforms[step](kind, clear))
+        new = self._replacement(text, act, step)
         if new != text:
             self.changed = True
         self._count(step, scope, path)
         self.parts.append(new)
+
+    def _replacement(self, scalar: bytes, act: Act, step: int) -> bytes:
+        kind, clear = decode_leaf(scalar)
+        if act is _BLANK:
+            return self._program.blanks[kind]
+        return encode_leaf(*self._transforms[step](kind, clear))
 
     def _replace_members(self, text: bytes, act: Act, step: int, scope: OpenScope, path: str) -> None:
         members = decode_object(text)

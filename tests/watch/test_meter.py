@@ -191,6 +191,8 @@ def test_what_was_stored_counts_after_a_restart():
     ]
     second = BudgetBook()
     second.load(reversed(rows))
+    second.reserve(WHO, POLICY, plan, [], 4001.0)
+    assert second.size() == first.size()  # what waited for a plan is in the windows now, and nowhere else
     for page, now_s in ((people("b", "d"), 4002.0), (people("d", "e"), 8000.0), (people("d"), 90_000.0)):
         assert first.reserve(WHO, POLICY, plan, page, now_s) == second.reserve(WHO, POLICY, plan, page, now_s)
 

@@ -97,10 +97,19 @@ def test_any_bytes_are_refused_with_the_expected_error(data):
         b'{"format":' * 50_000,
         b'{"format": "gharial.keyset", "version": ' + b"9" * 5_000 + b"}",
         b" " * (MAX_FILE_BYTES + 1),
-        b"\xff\xfe",
+        b'{"x":' + b"[" * 100_000,
+        b'{"format": "\xff"}',
         b'{"format": "\\ud800", "version": 1}',
     ],
-    ids=["brackets", "braces", "long number", "too large", "not utf-8", "lone surrogate"],
+    ids=[
+        "brackets",
+        "braces",
+        "long number",
+        "too large",
+        "brackets in an unknown name",
+        "not utf-8",
+        "lone surrogate",
+    ],
 )
 def test_hostile_files_are_refused_with_the_expected_error(data):
     """Depth, length and odd bytes end in KeyFileUnusable too."""

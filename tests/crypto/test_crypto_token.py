@@ -12,7 +12,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gharial.crypto.keyset import KeyState, create_keyset, rotate, set_state
+from gharial.crypto.keyset import KeyState, Purpose, create_keyset, rotate, set_state
+from gharial.crypto.seal import seal
 from gharial.crypto.token import (
     PREFIX,
     Binding,
@@ -118,7 +119,8 @@ def test_a_team_token_needs_a_team():
     empty = Binding("default", "account", "team", "")
     with pytest.raises(ValueError, match="named recipient"):
         seal_token(KEYSET, empty, Kind.STRING, "x")
-    assert_refused(TOKEN, empty)
+    made_anyway = PREFIX + seal(KEYSET, Purpose.TOKEN, "default", "account", empty.aad(), b"sx")
+    assert_refused(made_anyway, empty)
     assert find_binding(Recipient("default", "", "finance"), "account", "client") is None
 
 

@@ -124,9 +124,6 @@ class Keyset:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a keyset can't be pickled or copied")
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a keyset can't be pickled or copied")
-
 
 def create_keyset(random: Random, now_s: float) -> Keyset:
     """Return a keyset with one new key, enabled and primary."""

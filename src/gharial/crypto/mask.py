@@ -139,7 +139,9 @@ def _characters(text: str) -> list[str]:
             return [text]
         flag = "\U0001f1e6" <= character <= "\U0001f1ff"
         joins = category[0] == "M" or category == "Cf" or "\U0001f3fb" <= character <= "\U0001f3ff"
-        if out and (joins or out[-1][-1] == _ZWJ or (flag and flag_open)):
+        # A letter or digit always stands alone: joined into one they would count, and be shown, as one.
+        glued = out and out[-1][-1] == _ZWJ and not character.isalnum()
+        if out and (joins or glued or (flag and flag_open)):
             out[-1] += character
             flag_open = False
         else:

@@ -36,6 +36,3 @@ class SecretBytes(bytes):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("key material can't be pickled or copied")
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("key material can't be pickled or copied")

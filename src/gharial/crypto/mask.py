@@ -107,12 +107,16 @@ def _is_day(month: int, day: int) -> bool:
 def _mask_ends(text: str, first: int, last: int) -> str:
     if first <= 0 and last <= 0:
         return HIDDEN
-    # Letters, digits and blanks stand alone; only where there is more must characters be told from code points.
-    characters = text if text.isascii() or text.replace(" ", "").isalnum() else _characters(text)
+    if text.isascii():
+        first, end = max(first, 0), len(text) - max(last, 0)
+        data = text.encode("ascii")
+        hidden = len(data[first:end].translate(None, _ASCII_SILENT)) if first < end else 0
+        if hidden < MIN_HIDDEN or 2 * hidden < len(data.translate(None, _ASCII_SILENT)):
+            return HIDDEN
+        return text[:first] + HIDDEN + text[end:]
+    characters = _characters(text)
     first, end = max(first, 0), len(characters) - max(last, 0)
-    if end - first < MIN_HIDDEN:
-        return HIDDEN
-    hidden = _count_telling(characters[first:end])
+    hidden = _count_telling(characters[first:end]) if first < end else 0
     if hidden < MIN_HIDDEN or 2 * hidden < _count_telling(characters):
         return HIDDEN
     return "".join(characters[:first]) + HIDDEN + "".join(characters[end:])
@@ -120,17 +124,17 @@ def _mask_ends(text: str, first: int, last: int) -> str:
 
 def _count_telling(characters: str | list[str]) -> int:
     """Count letters and digits: hiding the dashes of a number and showing its digits would hide nothing."""
-    if isinstance(characters, str) and characters.isascii():
-        return len(characters.encode("ascii").translate(None, _ASCII_SILENT))
     return sum(character[0].isalnum() for character in characters)
 
 
-def _characters(text: str) -> list[str]:
+def _characters(text: str) -> str | list[str]:
     """Split into what a reader sees as characters: a base with its marks, joined and flag emoji (after UAX #29).
 
     Cutting between them would show a mark on the wrong base, or show half a character. A lone surrogate, which can't
     be written, makes one character of everything, so that all of it is hidden.
     """
+    if text.replace(" ", "").isalnum():
+        return text
     out: list[str] = []
     flag_open = False
     for character in text:

@@ -19,7 +19,8 @@ class Caller:
 
     `client` is the stable name that policies, budgets and incidents use; `credential_id` names the credential, so that
     it can be revoked, and never takes part in a budget. `claims` holds scalars or tuples of scalars. `purpose` is the
-    one purpose of this exchange or empty. `source` says what vouched for all this (`api_key`, `jwt`, `none`).
+    one purpose of this exchange or empty. `country` (ISO 3166-1 alpha-2) and `network` ("tor", "hosting", …) are empty
+    where nobody vouched for them. `source` says what vouched for the rest (`api_key`, `jwt`, `none`).
     """
 
     tenant: str
@@ -29,6 +30,8 @@ class Caller:
     roles: tuple[str, ...] = ()
     claims: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     purpose: str = ""
+    country: str = ""
+    network: str = ""
     issuer: str = ""
     credential_id: str = ""
     source: str = "none"

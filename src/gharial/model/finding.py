@@ -32,12 +32,14 @@ class Scope:
     """The part of a body that belongs to one record: an object that holds a subject, or what encloses no such object.
 
     `subjects` are (id space, text) of the subject values that the object holds, in document order; empty for a record
-    whose person the body does not name. `cells` are the plan's cells that meet a value in this scope. The texts are
-    values: they stay in memory, for digests and nothing else, hence not in the repr.
+    whose person the body does not name. `cells` are the plan's cells that meet a value in this scope. `values` are
+    (cell, type, text) of the scalars that a cell with `report` meets. The texts are values: they stay in memory, for
+    digests and decisions and nothing else, hence not in the repr.
     """
 
     cells: frozenset[int]
     subjects: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    values: tuple[tuple[int, Kind, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,14 +57,17 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One operation with literal parameters.
 
     `args` are pairs in the order of their names: mask: `keep` ("domain"), `first`, `last` (counts of characters);
-    band: `width` (int), `unit` ("" or "y"); token: `scope` ("client", "team", "all"). `tag` is the leaf tag that the
-    result is bound to; `rule` names what decided ("grant:support-view", "default", "unlisted").
+    band: `width` (int), `unit` ("" or "y"); token: `scope` ("client", "team", "all"); any: `type` (the tag's). `tag`
+    is the leaf tag that the result is bound to; `rule` names what decided ("grant:support-view", "never:eu-stays",
+    "default", "unlisted"). `rank` orders the steps of one plan by strictness, the stricter the higher: where several
+    cells meet one value at run time (`Extra`), the step of the highest rank holds.
     """
 
     op: Op
     tag: str
     rule: str
     args: tuple[tuple[str, str | int], ...] = ()
+    rank: int = 0
 
     def arg(self, name: str, default: str | int) -> str | int:
         """Return the parameter `name`, or `default`."""
@@ -76,12 +79,16 @@ class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `charges[v]` lists the budgets (indexes of `Plan.budgets`) of the grants that allowed clear in variant v: a person
     whose value is shown there is charged to each. `subject` is the id space if the value names a person, else "".
+    `fact` names the fact about the person of its scope that the value tells ("residency"), else "". `report` says that
+    pass one hands the value to the gate (facts, and what `Condition.cells` group by).
     """
 
     tag: str
     steps: tuple[int, ...]
     charges: tuple[tuple[int, ...], ...] = ()
     subject: str = ""
+    fact: str = ""
+    report: bool = False
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,10 +109,49 @@ class Budget(msgspec.Struct, frozen=True):
     window_s: int
 
 
-class Variant(msgspec.Struct, frozen=True):
-    """One way in which a person may be treated: which budgets are crossed (indexes of `Plan.budgets`)."""
+class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something about one person that decides, and is known only when a body is read.
+
+    `fact` is "residency" or another fact of a tag, "consent" (asked of the resolver), or "group". It holds if a value
+    of the fact is one of `values` (`negated`: none of them); where the fact is missing, `if_missing` says so. Where a
+    scope tells a fact more than once, a condition with `if_missing` False must hold for all values, one with True for
+    any. "group" holds if at least `people` people of the same answer have the same results in all of `cells`.
+    """
+
+    fact: str
+    values: tuple[str, ...] = ()
+    negated: bool = False
+    if_missing: bool = False
+    people: int = 0
+    cells: tuple[int, ...] = ()
+
+
+class Variant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One way in which a person may be treated.
+
+    `crossed` are the budgets that are crossed (indexes of `Plan.budgets`), `holds` the conditions that hold (indexes of
+    `Plan.conditions`). A plan has every combination once; variant 0 is none crossed and none holding.
+    """
 
     crossed: tuple[int, ...] = ()
+    holds: tuple[int, ...] = ()
+
+
+class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A place that the trie can't express; only the reference executor finds it.
+
+    `path` is a JSONPath: of the regular subset (names folded, as in the trie), or, if `general`, any of RFC 9535 (names
+    verbatim). `where` are (member, values): the object that holds the found member must have one of these texts there.
+    With `keys` the names of the found object's members are the values. With `detector` there is no path: every string
+    leaf that this detector recognises is found, where no path finds it.
+    """
+
+    cell: int
+    path: str = ""
+    general: bool = False
+    where: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    keys: bool = False
+    detector: str = ""
 
 
 class Param(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -132,7 +178,9 @@ class Redaction(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """See the module's text. `grants` are the names of the grants that apply, sorted; `digest` is set by the compiler.
 
-    `needs_reference` is empty, or the reason why only the reference executor can run this plan.
+    `guardrails` are the names of those that may act for this class of caller, sorted. `probes` are folded field names
+    by which this caller may not filter or sort. `json_in_strings` is how many levels of JSON text inside strings are
+    opened. `needs_reference` is empty, or the reason why only the reference executor can run this plan.
     """
 
     format: int
@@ -149,6 +197,11 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     variants: tuple[Variant, ...] = (Variant(),)
     params: tuple[Param, ...] = ()
     redaction: Redaction = Redaction()
+    guardrails: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    extras: tuple[Extra, ...] = ()
+    probes: tuple[str, ...] = ()
+    json_in_strings: int = 0
     needs_reference: str = ""
     digest: str = ""
 

@@ -1,0 +1,170 @@
+"""Which bodies are read at all, by their headers."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gharial.model.errors import CodingUnknown, MediaUnreadable
+from gharial.payload.media import Coding, Format, Media, choose_reader, narrow_accept_encoding
+
+
+def of_type(*values: str) -> Media:
+    return choose_reader([("content-type", value) for value in values])
+
+
+def coded(*values: str) -> Coding:
+    return choose_reader([("content-type", "application/json"), *(("content-encoding", v) for v in values)]).coding
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "application/json",
+        "Application/JSON",
+        "text/json",
+        "application/problem+json",
+        "application/vnd.acme.v2+JSON",
+        "application/json; charset=utf-8",
+        "application/json;charset=UTF-8",
+        'application/json; charset="utf-8"',
+        "application/json; charset=utf8; profile=x",
+        'application/json; profile="a, b; c"',
+        "application/json;",
+        "  application/json  ",
+    ],
+)
+def test_json_types_in_utf8_are_read(value: str) -> None:
+    """JSON and every +json type, in any case and with parameters, goes to the JSON reader."""
+    assert of_type(value) == Media(Format.JSON, Coding.IDENTITY)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "application",
+        "application/",
+        "/json",
+        "text/html",
+        "text/plain",
+        "application/xml",
+        "application/octet-stream",
+        "image/json",
+        "application/+json",
+        "application/x-ndjson",
+        "application/json-seq",
+        "application/geo+json-seq",
+        "application/jsonl",
+        "application/json5",
+        "application/json, text/html",
+        "text/html, application/json",
+        "application/json,application/json",
+        "application/json text/html",
+        "application/json; charset=utf-16",
+        "application/json; charset=iso-8859-1",
+        'application/json; CHARSET="UTF-7"',
+        "application/json; charset=utf-8; charset=utf-16",
+        "application/json; charset=utf-8; charset=utf-8",
+        'application/json; charset="utf-8',
+        "application/json; charset",
+        "application/json\x00",
+        "application/json\n",
+        "multipart/form-data; boundary=application/json",
+    ],
+)
+def test_every_other_type_is_refused(value: str) -> None:
+    """What is not exactly one JSON type in UTF-8 is refused, whatever it resembles."""
+    with pytest.raises(MediaUnreadable):
+        of_type(value)
+
+
+def test_a_missing_type_is_refused() -> None:
+    """A body of unknown type is not guessed at."""
+    with pytest.raises(MediaUnreadable):
+        choose_reader([])
+
+
+def test_two_types_are_refused_even_if_equal() -> None:
+    """Two content types mean that two readers may disagree."""
+    with pytest.raises(MediaUnreadable):
+        of_type("application/json", "application/json")
+
+
+def test_a_second_type_in_other_case_is_seen() -> None:
+    """A header's name has no case: the second type counts."""
+    with pytest.raises(MediaUnreadable):
+        choose_reader([("content-type", "application/json"), ("Content-Type", "text/html")])
+
+
+@pytest.mark.parametrize("values", [(), ("",), ("identity",), ("Identity, ,",)])
+def test_no_coding_is_identity(values: tuple[str, ...]) -> None:
+    """No coding, an empty one and `identity` are all none."""
+    assert coded(*values) is Coding.IDENTITY
+
+
+@pytest.mark.parametrize("values", [("gzip",), ("GZIP",), ("x-gzip",), ("identity", "gzip"), ("gzip, identity",)])
+def test_one_gzip_is_undone(values: tuple[str, ...]) -> None:
+    """gzip and its old name, once."""
+    assert coded(*values) is Coding.GZIP
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("br",),
+        ("deflate",),
+        ("zstd",),
+        ("gzip, gzip",),
+        ("gzip", "gzip"),
+        ("br, gzip",),
+        ("gzip;q=1",),
+        ("aws-chunked",),
+    ],
+)
+def test_other_codings_are_refused(values: tuple[str, ...]) -> None:
+    """A coding that is not undone, or two of them, is refused."""
+    with pytest.raises(CodingUnknown):
+        coded(*values)
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        ([], "identity"),
+        ([""], "identity"),
+        (["gzip"], "gzip"),
+        (["br, gzip;q=0.8, zstd"], "gzip"),
+        (["br", "X-GZIP; q=0.001"], "gzip"),
+        (["*"], "gzip"),
+        (["*;q=0"], "identity"),
+        (["gzip;q=0, *"], "identity"),
+        (["gzip;q=0.000"], "identity"),
+        (["gzip;q=0"], "identity"),
+        (["gzip, gzip;q=0"], "identity"),
+        (["gzip;q=x"], "identity"),
+        (["gzip;q=1.0"], "gzip"),
+        (["gzip;q=2"], "identity"),
+        (["br;q=1.0, deflate"], "identity"),
+        (["identity"], "identity"),
+    ],
+)
+def test_accept_encoding_is_narrowed(values: list[str], want: str) -> None:
+    """The upstream is only ever asked for gzip, if the client takes it, or for no coding."""
+    assert narrow_accept_encoding(values) == want
+
+
+@given(st.lists(st.text(max_size=30), max_size=3))
+def test_accept_encoding_is_total(values: list[str]) -> None:
+    """No header, however broken, asks for anything else."""
+    assert narrow_accept_encoding(values) in ("gzip", "identity")
+
+
+@given(st.lists(st.tuples(st.sampled_from(["content-type", "content-encoding"]), st.text(max_size=30)), max_size=3))
+def test_any_headers_give_a_reader_or_a_refusal(headers: list[tuple[str, str]]) -> None:
+    """Nothing but the two errors comes out of broken headers."""
+    with contextlib.suppress(MediaUnreadable, CodingUnknown):
+        assert choose_reader(headers).format is Format.JSON

@@ -1,0 +1,57 @@
+"""A plan is checked before it is followed."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from support.plans import make_plan
+
+from gharial.model.plan import Cell, Node, Op, Plan, Redaction
+from gharial.payload.program import Program, program_of
+
+PLAN = make_plan({"$.email": Op.MASK})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"nodes": ()},
+        {"variants": ()},
+        {"nodes": (Node(names={"a": 7}),)},
+        {"nodes": (Node(names={"a": -2}),)},
+        {"nodes": (Node(indexes={0: 1}),)},
+        {"nodes": (Node(other_name=1),)},
+        {"nodes": (Node(other_index=1),)},
+        {"nodes": (Node(cell=1),)},
+        {"nodes": (Node(cell=-2),)},
+        {"nodes": (Node(names={"Email": 0}),)},
+        {"cells": (Cell(tag="t", steps=()),)},
+        {"cells": (Cell(tag="t", steps=(0, 0)),)},
+        {"cells": (Cell(tag="t", steps=(1,)),)},
+        {"cells": (Cell(tag="t", steps=(-1,)),)},
+        {"redaction": Redaction(number="none")},
+        {"redaction": Redaction(boolean="0")},
+    ],
+)
+def test_a_plan_that_is_not_consistent_is_refused(change: dict[str, object]) -> None:
+    """An index that leads nowhere, or a name that would never match, is a bug and not a way through."""
+    with pytest.raises(ValueError, match=r"\w"):
+        Program(msgspec.structs.replace(PLAN, **change))
+
+
+def test_a_plan_is_made_ready_once() -> None:
+    """The same plan object gives the same program; an equal one its own."""
+    assert program_of(PLAN) is program_of(PLAN)
+    assert program_of(msgspec.structs.replace(PLAN)) is not program_of(PLAN)
+
+
+def test_plans_come_and_go_without_being_mixed_up() -> None:
+    """An identity that Python gives out again never means another plan."""
+
+    def fresh(at: int) -> Plan:
+        return make_plan({f"$.f{at}": Op.MASK})
+
+    for at in range(2000):
+        plan = fresh(at)
+        assert program_of(plan).plan is plan

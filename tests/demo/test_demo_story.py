@@ -30,6 +30,7 @@ class FakeGateway:
 
     def __init__(self, url: str, *, limit: int = 60, opens_incidents: bool = True, resolves: bool = True) -> None:
         self.url = url
+        self.folder = Path("/nowhere")
         self.limit = limit
         self.opens_incidents = opens_incidents
         self.resolves = resolves

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -40,6 +41,10 @@ class Gateway(Protocol):
     def url(self) -> str:
         """Where clients connect."""
 
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+
     async def add_client(self, name: str, role: str, purpose: str) -> str:
         """Register a client and return its API key."""
 
@@ -67,20 +72,21 @@ async def running_telecom() -> AsyncIterator[str]:
 async def running_gateway(upstream_url: str, *, keep_files: bool) -> AsyncIterator[Gateway]:
     """Write a gateway's files into a private folder, start `gharial up` on a free loopback port, yield it ready.
 
-    Gateway and Envoy have ended when this returns; the folder is gone too, unless `keep_files`.
+    Gateway and Envoy have ended when this returns, and the folder is gone; with `keep_files` it stays after a good end.
     """
-    async with AsyncExitStack() as stack:
-        if keep_files:
-            folder = Path(tempfile.mkdtemp(prefix="gharial-demo-"))
-        else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gharial-demo-")))
+    folder, stays = Path(tempfile.mkdtemp(prefix="gharial-demo-")), False
+    try:
         gateway = RealGateway(folder, _find_free_port())
         write_gateway_files(folder, upstream_url, gateway.port)
         log = folder / "up.log"
-        process = await stack.enter_async_context(_running(gateway.command("up"), log))
-        # While the gate is down Envoy answers 503; a path without a route is answered with 404 by a living gate.
-        await _until_answers(_Part("the gateway", process, log), f"{gateway.url}/", lambda status: status == 404)
-        yield gateway
+        async with _running(gateway.command("up"), log) as process:
+            # While the gate is down Envoy answers 503; a path without a route is answered with 404 by a living gate.
+            await _until_answers(_Part("the gateway", process, log), f"{gateway.url}/", lambda status: status == 404)
+            yield gateway
+        stays = keep_files
+    finally:
+        if not stays:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class RealGateway:

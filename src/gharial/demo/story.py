@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,8 @@ async def _tell(out: Console, open_gateway: OpenGateway, pace: Pace, options: De
             faults.append("the file was not written")
         if options.keep:
             await _keep(out, telecom_url, gateway, keys)
+    if options.keep:
+        out.print(f"\nStopped; telecom and gateway have ended. Their files stay in {gateway.folder}.", soft_wrap=True)
     return 1 if faults else 0
 
 
@@ -293,11 +295,13 @@ async def _keep(out: Console, telecom_url: str, gateway: Gateway, keys: dict[str
         "A bill by token: take a customerId from this list, and put it into the path of the next line.",
         f"  curl -s -H 'X-Api-Key: {keys[PARTNER]}' '{gateway.url}/customers?from={FIRST_ID}&limit=3'",
         f"  curl -s -H 'X-Api-Key: {keys[PARTNER]}' {gateway.url}/customers/TOKEN/bill",
+        "What the operator sees:",
+        f"  gharial status -c {gateway.folder}/gharial.yaml",
+        f"  gharial incidents list -c {gateway.folder}/gharial.yaml",
+        f"  tail -n 3 {gateway.folder}/run/audit/*",
         "Ctrl-C ends it.",
     ]
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)
-    try:
+    with suppress(asyncio.CancelledError):
         await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        out.print("\nStopped; telecom and gateway have ended.")

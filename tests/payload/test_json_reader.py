@@ -126,6 +126,15 @@ def test_names_and_strings_keep_their_escapes() -> None:
     assert rewritten(plan, body).body.decode() == body.replace("a@b.org", "***")
 
 
+@pytest.mark.parametrize("name", ["\\u001F", "\\u001f", "\\u000A", "\\n", "\\/", "\\u0041"])
+def test_a_name_with_an_escape_is_written_as_it_came(name: str) -> None:
+    """Also where it is as long as the way in which this product would write it."""
+    plan = make_plan({"$..email": Op.MASK}, unlisted=Unlisted.PASS)
+    for frame in ('{"%s":1,"email":"x"}', '[{"%s":1,"email":"x"}]'):
+        body = frame.replace("%s", name)
+        assert rewritten(plan, body).body.decode() == body.replace('"x"', '"***"')
+
+
 @pytest.mark.parametrize("pair", [("\\u001F", "\\u001f"), ("\\u000a", "\\n"), ("\\/", "/"), ("\\u00E9", "é")])
 def test_one_name_spelled_twice_is_a_duplicate(pair: tuple[str, str]) -> None:
     """However two names are spelled, equal ones are refused."""
@@ -323,6 +332,16 @@ def test_the_values_limit_is_exact(text: str, limit: int) -> None:
     else:
         with pytest.raises(TooManyValues):
             reader.survey()
+
+
+@pytest.mark.parametrize(
+    "body", ["[0,0,0,0,0]", "[[],[],[],[],[]]", "[[[[[[]]]]]]", "[{},{},0,[0]]", '{"":[0,0,0,{}]}']
+)
+def test_the_values_limit_is_exact_for_the_densest_bodies(body: str) -> None:
+    """Bodies with as many values as their length can hold: six each."""
+    rewritten(EVERYTHING, body, values=6)
+    with pytest.raises(TooManyValues):
+        rewritten(EVERYTHING, body, values=5)
 
 
 def test_many_values_are_refused_quickly() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import msgspec
 import pytest
-from support.plans import make_plan
+from support.plans import make_plan, transforms_of
 
+from gharial.model.finding import Limits
 from gharial.model.plan import Cell, Node, Op, Plan, Redaction
+from gharial.payload.json_reader import JsonReader
 from gharial.payload.program import Program, program_of
 
 PLAN = make_plan({"$.email": Op.MASK})
@@ -55,3 +59,21 @@ def test_plans_come_and_go_without_being_mixed_up() -> None:
     for at in range(2000):
         plan = fresh(at)
         assert program_of(plan).plan is plan
+
+
+def test_readers_in_several_threads_share_a_program() -> None:
+    """A program is looked up further while others follow it, and programs are forgotten meanwhile."""
+
+    def work(at: int) -> bytes:
+        other = make_plan({f"$..f{at}": Op.MASK})
+        out = b""
+        for plan in (PLAN, other, shared):
+            reader = JsonReader(plan, Limits())
+            reader.feed(b'[{"email":"a@b.org","f":[{"email":"c@d.org"}]}]')
+            out = reader.finish([0] * len(reader.survey()), transforms_of(plan)).body
+        return out
+
+    for _ in range(20):
+        shared = make_plan({"$..email": Op.MASK, "$..f..email": Op.DROP})
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(work, range(40))) == {b'[{"email":"***","f":[]}]'}

@@ -86,7 +86,6 @@ class Program:
             tuple((_ACTS.get(plan.steps[step].op, Act.CHANGE), step) for step in cell.steps) for cell in plan.cells
         )
         self._states: dict[tuple[int, int, bool, bool], State] = {}
-        self._below: dict[int, frozenset[int]] = {}
         self.root = self._state(0, NONE, explicit=True)
 
     def resolve(self, state: State) -> dict[str, State]:
@@ -117,28 +116,26 @@ class Program:
                 node,
                 cell,
                 self._unlisted_acts if cell == NONE else self._cell_acts[cell],
-                opens=node != NOWHERE and (cell == NONE or bool(self._cells_below(node) - {cell})),
+                opens=node != NOWHERE and (cell == NONE or self._leads_elsewhere(node, cell)),
                 explicit=explicit,
                 subject=self.plan.cells[cell].subject if enters else "",
             )
             self._states[key] = state
         return state
 
-    def _cells_below(self, node: int) -> frozenset[int]:
-        """The cells of all nodes that one or more steps lead to."""
-        if (known := self._below.get(node)) is not None:
-            return known
+    def _leads_elsewhere(self, node: int, cell: int) -> bool:
+        """True if one or more steps lead from the node to one with another cell."""
         seen: set[int] = set()
         waiting = [node]
         while waiting:
             here = self.plan.nodes[waiting.pop()]
-            for to in (*here.names.values(), *here.indexes.values(), here.other_name, here.other_index):
+            for to in (here.other_name, here.other_index, *here.names.values(), *here.indexes.values()):
                 if to != NOWHERE and to not in seen:
+                    if self.plan.nodes[to].cell not in (NONE, cell):
+                        return True
                     seen.add(to)
                     waiting.append(to)
-        found = frozenset(self.plan.nodes[to].cell for to in seen) - {NONE}
-        self._below[node] = found
-        return found
+        return False
 
 
 _KEPT_PROGRAMS = 256
@@ -152,8 +149,9 @@ def program_of(plan: Plan) -> Program:
     program = _programs.get(id(plan))
     if program is None or program.plan is not plan:
         program = Program(plan)
-        while len(_programs) >= _KEPT_PROGRAMS:
-            _programs.pop(next(iter(_programs)), None)
+        # `list` takes the keys in one go: readers may run in several threads.
+        for oldest in list(_programs)[: max(0, len(_programs) - _KEPT_PROGRAMS + 1)]:
+            _programs.pop(oldest, None)
         _programs[id(plan)] = program
     return program
 

@@ -82,9 +82,13 @@ class GateExchange:
         self._id = services.new_id()
         self._started_s = services.clock.now_s()
         self._story = _Story()
+        # What is unknown is treated as the strictest: until a route is found, nothing may pass.
+        self._kind = RouteKind.PROTECT
+        self._policies = services.publisher.active
         self._path_people: tuple[tuple[str, str], ...] = ()
         self._media: Media | None = None
         self._replacement: ForwardBody | None = None
+        self._location_shown = False
         self._watched = bytearray()
         self._watched_too_large = False
         self._shadow_refusal: GharialError | None = None
@@ -107,13 +111,15 @@ class GateExchange:
         self._story.rule = rule
         if head.proxy_route and head.proxy_route != rule.name:
             raise RouteDisagreement(f"the proxy chose route {head.proxy_route}, the gate {rule.name}")
-        _insist_on_mode(rule.kind, head.response_body)
+        self._policies = self._s.publisher.active
+        self._kind = self._policies.kind(rule)
+        _insist_on_mode(self._kind, head.response_body)
         present = {name for name, _ in head.headers}
         remove = present & (self._s.identifier.own_headers | rule.strip_headers)
         extra = _upstream_credentials(rule)
-        if rule.kind is RouteKind.PASS:
+        if self._kind is RouteKind.PASS:
             return ForwardRequest(None, extra, tuple(sorted(remove)))
-        if rule.kind is RouteKind.SHADOW:
+        if self._kind is RouteKind.SHADOW:
             self._decide_in_shadow(rule, head, match.params)
             return ForwardRequest(None, extra, tuple(sorted(remove)))
         self._identify(head)
@@ -138,7 +144,8 @@ class GateExchange:
         return self._story.caller
 
     def _decide(self, rule: RouteRule) -> Prepared:
-        self._story.prepared = self._s.publisher.prepare(rule, self._caller)
+        self._policies = self._s.publisher.choose(rule, self._caller, self._policies)
+        self._story.prepared = self._policies.prepare(rule, self._caller)
         return self._story.prepared
 
     def _decide_in_shadow(self, rule: RouteRule, head: RequestHead, params: Mapping[str, str]) -> None:
@@ -176,9 +183,9 @@ class GateExchange:
                 raise ProtocolViolation("a response came before its request")
             if not head.from_upstream:
                 raise _proxy_failure(head)
-            if rule.kind is RouteKind.PASS:
+            if self._kind is RouteKind.PASS:
                 return self._passing_head(head, rule)
-            if rule.kind is RouteKind.SHADOW:
+            if self._kind is RouteKind.SHADOW:
                 return await self._shadow_head(head, rule)
             return await self._enforced_head(head, rule)
         except GharialError as error:
@@ -216,7 +223,7 @@ class GateExchange:
             added.append(("etag", self._seal_etag(etag)))
         self._s.counters.headers_withheld += len(remove & {name for name, _ in head.headers})
         if not self._expects_body(head):
-            await self._record("forward", durable=False)
+            await self._record("forward", durable=self._location_shown)
             self._s.counters.forwarded[rule.name] += 1
         else:
             added.extend(self._prepare_body(head))
@@ -241,10 +248,12 @@ class GateExchange:
         return ()
 
     def _protected_location(self, location: str, rule: RouteRule) -> Headers:
-        rewritten = outgoing_location(location, rule, self._s.routes, self._s.publisher, self._caller)
+        rewritten = outgoing_location(location, rule, self._s.routes, self._policies, self._caller)
         if rewritten is None:
             self._s.counters.locations_withheld += 1
             return ()
+        # It may hold a clear id, and so must be on record before it leaves, as a body must.
+        self._location_shown = True
         return (("location", rewritten),)
 
     def _seal_etag(self, etag: str) -> str:
@@ -252,7 +261,7 @@ class GateExchange:
         return seal_etag(self._s.keyset, self._s.tenant, self._caller.client, plan.digest, etag)
 
     def _policy_line(self, rule: RouteRule) -> str:
-        policy = self._s.publisher.policies[rule.policy]
+        policy = self._policies.policies[rule.policy]
         return f"{policy.name};version={policy.version};mode={policy.mode.value}"
 
     # --- the response's body ------------------------------------------------------------------------------------
@@ -263,9 +272,9 @@ class GateExchange:
         try:
             if rule is None:
                 raise ProtocolViolation("a body came before its request")
-            if rule.kind is RouteKind.PASS:
+            if self._kind is RouteKind.PASS:
                 return ForwardBody()
-            if rule.kind is RouteKind.SHADOW:
+            if self._kind is RouteKind.SHADOW:
                 await self._settle_shadow(body)
                 return ForwardBody()
             return await self._enforced_body(body, rule)
@@ -274,7 +283,7 @@ class GateExchange:
 
     async def _enforced_body(self, body: bytes, rule: RouteRule) -> ForwardBody:
         if self._replacement is not None:
-            await self._record("forward", durable=False)
+            await self._record("forward", durable=self._location_shown)
             self._s.counters.forwarded[rule.name] += 1
             return self._replacement
         if self._media is None:
@@ -311,7 +320,8 @@ class GateExchange:
             Charge(self._caller.principal, plan.policy, grant, person, disclosure.reservation.at_s)
             for grant, person in disclosure.reservation.charges
         ]
-        record = self._record("forward", durable=disclosure.shows_clear, disclosure=disclosure)
+        durable = disclosure.shows_clear or self._location_shown
+        record = self._record("forward", durable=durable, disclosure=disclosure)
         incidents = [self._open_incident(crossing) for crossing in disclosure.reservation.crossings]
         if not charges and not incidents:
             await record
@@ -344,10 +354,10 @@ class GateExchange:
     async def on_chunk(self, chunk: bytes, *, end: bool) -> None:
         """Look at a piece of a body that passes unchanged. Raises ProtocolViolation on an enforced route."""
         rule = self._story.rule
-        if rule is None or rule.kind is RouteKind.PROTECT:
+        if rule is None or self._kind is RouteKind.PROTECT:
             self._s.counters.bytes_without_plan += len(chunk)
             raise ProtocolViolation("a body in pieces came on an enforced route")
-        if rule.kind is RouteKind.PASS:
+        if self._kind is RouteKind.PASS:
             return
         if len(self._watched) + len(chunk) > self._s.limits.body_bytes:
             self._watched_too_large = True
@@ -385,7 +395,7 @@ class GateExchange:
         if self._story.recorded:
             return
         rule = self._story.rule
-        if completed and rule is not None and rule.kind is RouteKind.PASS:
+        if completed and rule is not None and self._kind is RouteKind.PASS:
             await self._record_quietly("pass")
             return
         self._s.counters.abandoned += 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gharial.gate.headers import local_location
-from gharial.gate.publish import Prepared, Publisher
-from gharial.gate.routes import RouteKind, RouteRule, RouteTable, replace_params
+from gharial.gate.publish import ActivePolicies, Prepared
+from gharial.gate.routes import RouteKind, RouteRule, RouteTable, has_open_part, replace_params
 from gharial.model.caller import Caller
 from gharial.model.errors import GharialError
 from gharial.model.finding import Kind
@@ -14,21 +14,28 @@ from gharial.model.plan import NONE, Op, Param, Unlisted
 
 
 def outgoing_location(
-    location: str, rule: RouteRule, routes: RouteTable, publisher: Publisher, caller: Caller
+    location: str, rule: RouteRule, routes: RouteTable, policies: ActivePolicies, caller: Caller
 ) -> str | None:
     """Return the `Location` that this caller may see, or None: then it is withheld.
 
     It must name the upstream, and a route of this gateway; tagged path parameters are shown as the policy shows them
-    (a token stays usable). A query is withheld with the whole header: no tag of this version covers it.
+    (a token stays usable). What no tag covers is a field that nobody listed: a query, an untagged parameter, what
+    stands below a `/**`, and every variable part of a route without protection. The whole header is withheld for it,
+    unless `unlisted_fields` is `pass`; for a query in any case.
     """
     local = local_location(location, rule.upstream_authorities)
     if local is None or "?" in local or "#" in local:
         return None
     try:
         target, match = routes.match("GET", local)
-        if target.kind is not RouteKind.PROTECT:
+        protected = policies.kind(target) is RouteKind.PROTECT
+        # A route without protection has no policy to ask; what this answer's own policy says of the unlisted holds.
+        prepared = policies.prepare(target if protected else rule, caller)
+        free = has_open_part(target.template, local) or (bool(match.params) and not protected)
+        if free and prepared.plan.unlisted is not Unlisted.PASS:
+            return None
+        if not protected:
             return local
-        prepared = publisher.prepare(target, caller)
         shown = _shown_params(prepared, match.params)
         return None if shown is None else replace_params(target.template, local, shown)
     except GharialError:

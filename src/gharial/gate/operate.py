@@ -93,7 +93,9 @@ class Operations:
 def status(services: Services, *, started_s: float, version: str, extra: Mapping[str, Any]) -> dict[str, Any]:
     """What `gharial status` shows of a running gate; names and numbers only."""
     counters = services.counters
-    policies = services.publisher.policies
+    active = services.publisher.active
+    policies = active.policies
+    canary = services.publisher.canary
     return {
         "v": STATUS_VERSION,
         "gharial": version,
@@ -108,7 +110,7 @@ def status(services: Services, *, started_s: float, version: str, extra: Mapping
             {
                 "route": rule.name,
                 "match": rule.template.text,
-                "kind": rule.kind.value,
+                "kind": active.kind(rule).value,
                 "policy": rule.policy or None,
                 "version": policies[rule.policy].version if rule.policy else None,
                 "forwarded": counters.forwarded[rule.name],
@@ -118,6 +120,12 @@ def status(services: Services, *, started_s: float, version: str, extra: Mapping
             }
             for rule in services.routes.rules
         ],
+        "canary": canary
+        and {
+            "percent": canary.percent,
+            "routes": sorted(canary.routes),
+            "policies": {policy.name: policy.version for policy in canary.policies.policies.values()},
+        },
         "counters": {
             "forwarded": counters.forwarded.total(),
             "passed": counters.passed.total(),

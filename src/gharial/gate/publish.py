@@ -1,10 +1,12 @@
 """The active policies: which plan holds for a caller on a route, made once per class of caller and kept.
 
-Publishing compiles; deciding only looks up. A running exchange keeps the plan it began with.
+Publishing puts a whole new set of policies in the place of the old one, in one step. A running exchange keeps the set
+it began with, so none is half old. A candidate set may serve a part of the calls beside the active one (canary).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +15,10 @@ from typing import TypeVar
 from gharial.crypto.keyset import Keyset
 from gharial.crypto.token import Recipient
 from gharial.crypto.transform import transforms_for
-from gharial.gate.routes import RouteRule
+from gharial.gate.routes import RouteKind, RouteRule, RouteTable
 from gharial.model.caller import Caller
 from gharial.model.finding import Transform
-from gharial.model.plan import Plan
+from gharial.model.plan import Mode, Plan
 from gharial.policy.compile import compile_plan
 from gharial.policy.decide import matching_grants
 from gharial.policy.document import Policy
@@ -35,8 +37,8 @@ class Prepared:
     transforms: tuple[Transform, ...] = field(repr=False)
 
 
-class Publisher:
-    """Holds the active policies and the plans made of them; both caches forget the least recently used."""
+class ActivePolicies:
+    """One set of policies, and the plans made of it; both caches forget the least recently used."""
 
     def __init__(self, policies: Mapping[str, Policy], keyset: Keyset) -> None:
         self.policies = dict(policies)
@@ -66,6 +68,69 @@ class Publisher:
             MAX_TRANSFORM_SETS,
         )
         return Prepared(plan, transforms)
+
+    def kind(self, rule: RouteRule) -> RouteKind:
+        """Return what is done on a route under these policies."""
+        if rule.kind is RouteKind.PASS:
+            return RouteKind.PASS
+        return RouteKind.SHADOW if self.policies[rule.policy].mode is Mode.SHADOW else RouteKind.PROTECT
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A candidate set that serves a part of the principals, on some routes (none named: on all)."""
+
+    policies: ActivePolicies
+    percent: int
+    routes: frozenset[str] = frozenset()
+
+    def serves(self, rule: RouteRule, principal: str) -> bool:
+        """True if this principal is in the part. One principal is always in or always out, whatever it calls."""
+        if self.routes and rule.name not in self.routes:
+            return False
+        return int.from_bytes(hashlib.sha256(principal.encode()).digest()[:8], "big") % 100 < self.percent
+
+
+class Publisher:
+    """Holds the active set, and maybe a candidate."""
+
+    def __init__(self, policies: Mapping[str, Policy], keyset: Keyset) -> None:
+        self._keyset = keyset
+        self.active = ActivePolicies(policies, keyset)
+        self.canary: Canary | None = None
+
+    def publish(self, policies: Mapping[str, Policy]) -> None:
+        """Put a new set in the place of the active one; a candidate ends. What runs goes on with the set it has."""
+        self.active = ActivePolicies(policies, self._keyset)
+        self.canary = None
+
+    def try_out(self, policies: Mapping[str, Policy], percent: int, routes: frozenset[str], table: RouteTable) -> None:
+        """Let a candidate set serve a part of the calls. Raises ValueError if it may not.
+
+        A candidate keeps each route's mode: the proxy knows one mode per route, and the stricter one would not fit.
+        """
+        if not 1 <= percent <= 100:
+            raise ValueError("a canary serves 1 to 100 percent")
+        candidate = ActivePolicies(policies, self._keyset)
+        known = {rule.name for rule in table.rules}
+        if routes - known:
+            raise ValueError(f"there is no route {', '.join(sorted(routes - known))}")
+        for rule in table.rules:
+            if candidate.kind(rule) is not self.active.kind(rule):
+                raise ValueError(f"the candidate changes the mode on route {rule.name}; publish it as a whole")
+        self.canary = Canary(candidate, percent, routes)
+
+    def end_canary(self) -> None:
+        """Let the active set serve all calls again."""
+        self.canary = None
+
+    def choose(self, rule: RouteRule, caller: Caller, begun_with: ActivePolicies) -> ActivePolicies:
+        """Return the set that serves this caller on this route: the candidate, or the one the exchange began with."""
+        canary = self.canary
+        if canary is None or not canary.serves(rule, caller.principal):
+            return begun_with
+        # A set may have been published since the exchange began; its mode on this route is settled by now.
+        return canary.policies if canary.policies.kind(rule) is begun_with.kind(rule) else begun_with
 
 
 def _remembered(cache: OrderedDict[Hashable, _T], key: Hashable, make: Callable[[], _T], limit: int) -> _T:

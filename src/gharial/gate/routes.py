@@ -150,6 +150,11 @@ def _decode(segment: str) -> str:
         raise RequestMalformed("a path parameter is not UTF-8") from None
 
 
+def has_open_part(template: Template, path: str) -> bool:
+    """True if a matching path has anything below the template's `/**`, which no parameter names."""
+    return any(path.split("/")[1 + len(template.segments) :])
+
+
 def replace_params(template: Template, path: str, values: Mapping[str, str]) -> str:
     """Return `path` with these parameters replaced, each written as exactly one percent-encoded segment.
 

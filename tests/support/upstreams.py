@@ -37,9 +37,10 @@ class SeenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """What to write, byte for byte; `then_close` closes the connection after it, `then_hang` keeps silent."""
+    """What to write, byte for byte; `then` waits for more, `then_close` closes the connection, `then_hang` is silent."""
 
     data: bytes
+    then: Callable[[], Awaitable[bytes]] | None = None
     then_close: bool = False
     then_hang: bool = False
 
@@ -98,6 +99,8 @@ async def an_upstream(script: Script | Raw, *, tls: ssl.SSLContext | None = None
                 raw = made if isinstance(made, Raw) else await made
                 writer.write(raw.data)
                 await writer.drain()
+                if raw.then is not None:
+                    writer.write(await raw.then())
                 if raw.then_hang:
                     await asyncio.Event().wait()
                 if raw.then_close:

@@ -25,8 +25,14 @@ UPSTREAM_PREFIX = "upstream_"
 STAT_PREFIX = "gharial"
 """Prefix of the listener's statistics: `http.gharial.*`."""
 
+GROWTH = 4
+"""How many times `limits.body_bytes` a protected answer may be long: tokens are longer than what they stand for.
+
+Envoy has one limit for the body on its way in and out; beyond it an answer ends as 502. What comes in is limited by
+the gate itself, which gets to see the byte too many.
+"""
+
 BUFFER_ROOM_BYTES = 65_536
-"""How much more than `limits.body_bytes` Envoy buffers, so that the gate decides about the byte too many, not Envoy."""
 
 GATE_ROOM = 64
 """How many calls beyond `limits.in_flight` Envoy hands to the gate, so that the gate says 503 itself."""
@@ -56,6 +62,11 @@ class EnvoyRoute:
     path_regex: str
     upstream: str
     kind: RouteKind
+
+
+def buffer_limit_bytes(body_bytes: int) -> int:
+    """Return the largest body that Envoy hands over and takes back, if `body_bytes` is the largest one to protect."""
+    return GROWTH * body_bytes + BUFFER_ROOM_BYTES
 
 
 def envoy_routes(settings: Settings, rules: Iterable[RouteRule]) -> tuple[EnvoyRoute, ...]:
@@ -112,7 +123,7 @@ def _listener(settings: Settings, routes: Sequence[EnvoyRoute], idle_s: float, m
     return {
         "name": STAT_PREFIX,
         "address": _socket_address(settings.listen.address, settings.listen.port),
-        "per_connection_buffer_limit_bytes": settings.limits.body_bytes + BUFFER_ROOM_BYTES,
+        "per_connection_buffer_limit_bytes": buffer_limit_bytes(settings.limits.body_bytes),
         # Otherwise a forgotten Envoy and a new one would share the port, each with a configuration of its own.
         "enable_reuse_port": False,
         "filter_chains": [chain],
@@ -294,7 +305,7 @@ def _gate_cluster(socket_path: Path, limits: LimitSettings) -> Json:
         "type": "STATIC",
         "connect_timeout": "1s",
         "circuit_breakers": _circuit_breakers(limits.in_flight + GATE_ROOM),
-        "per_connection_buffer_limit_bytes": limits.body_bytes + BUFFER_ROOM_BYTES,
+        "per_connection_buffer_limit_bytes": buffer_limit_bytes(limits.body_bytes),
         "load_assignment": _load_assignment(GATE_CLUSTER, {"pipe": {"path": str(socket_path)}}),
         "typed_extension_protocol_options": _protocol_options({"http2_protocol_options": {}}),
     }
@@ -305,7 +316,7 @@ def _upstream_cluster(name: str, upstream: Upstream, limits: LimitSettings, ca_b
         "name": UPSTREAM_PREFIX + name,
         "connect_timeout": _duration(min(5.0, upstream.timeout_s)),
         "circuit_breakers": _circuit_breakers(limits.in_flight + GATE_ROOM),
-        "per_connection_buffer_limit_bytes": limits.body_bytes + BUFFER_ROOM_BYTES,
+        "per_connection_buffer_limit_bytes": buffer_limit_bytes(limits.body_bytes),
         "load_assignment": _load_assignment(UPSTREAM_PREFIX + name, _socket_address(upstream.address, upstream.port)),
         "typed_extension_protocol_options": _protocol_options(
             {"http_protocol_options": {"enable_trailers": False}},

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, Protocol
 import grpc
 
 from gharial.adapters.envoy import messages
+from gharial.adapters.envoy.config import buffer_limit_bytes
 from gharial.adapters.envoy.conversation import (
     Abort,
     Conversation,
@@ -183,16 +184,17 @@ async def serve(
 ) -> Server:
     """Listen on a Unix socket (mode 0600, in a folder of mode 0700 that is made if need be).
 
-    `in_flight` is the number of exchanges beyond which the answer is 503, `body_bytes` the largest body of which the
-    exchange is asked; a larger one than that, with some room, never gets in. Raises GateUnavailable if the folder is
-    open to other users, or another gate serves there.
+    `in_flight` is the number of exchanges beyond which the answer is 503, `body_bytes` the largest body to protect: the
+    exchange refuses a larger one, and one that is much larger never gets here. Keep the server that is returned: it
+    stops when it is collected. Raises GateUnavailable if the folder is open to other users, or another gate serves
+    there.
     """
     _silence_grpc()
     _prepare_folder(socket_path)
     servicer = Servicer(new_exchange, in_flight=in_flight, log=log)
     server = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", body_bytes + _MESSAGE_OVERHEAD_BYTES),
+            ("grpc.max_receive_message_length", buffer_limit_bytes(body_bytes) + _MESSAGE_OVERHEAD_BYTES),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
         ]

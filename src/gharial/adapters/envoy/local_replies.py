@@ -20,7 +20,10 @@ from gharial.model.errors import (
 Json = dict[str, Any]
 
 _DETAILS_IS_OURS = f'response.code_details == "{DETAILS}"'
-_EXT_PROC = 'response.code_details.contains("ext_proc")'
+_EXT_PROC = (
+    'response.code_details.contains("ext_proc") || '
+    'response.code_details.startsWith("mismatch_between_content_length")'  # a body reply that Envoy does not take
+)
 _TOO_LARGE = 'response.code_details == "response_payload_too_large"'
 _UPSTREAM_TIMEOUT = 'response.code_details in ["response_timeout", "upstream_per_try_timeout"]'
 _FROM_UPSTREAM_SIDE = (

@@ -171,6 +171,16 @@ class PartialContent(GharialError):
     title = "The upstream's answer is only a part"
 
 
+# --- the policy -------------------------------------------------------------------------------------------------
+
+
+class PolicyExpressionFailed(GharialError):
+    """A CEL expression of the policy has no outcome for this exchange (types that do not fit, a number out of range)."""
+
+    code, status, fault = "policy.expression", 500, Fault.POLICY
+    title = "The gateway could not handle this call"
+
+
 # --- Gharial itself ---------------------------------------------------------------------------------------------
 
 

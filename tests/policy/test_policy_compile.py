@@ -30,6 +30,11 @@ def segments() -> st.SearchStrategy[str]:
     )
 
 
+def place_of(path: str) -> str:
+    """`$.a` and `$['a']` are one place, which a tag may name only once."""
+    return str(parse_place(path))
+
+
 paths = st.lists(segments(), max_size=4).map(lambda parts: "$" + "".join(parts))
 # A chain of techniques: any two can be ordered, so that no combination is a contradiction.
 chain = st.sampled_from(
@@ -40,7 +45,10 @@ chain = st.sampled_from(
 @st.composite
 def policies(draw: st.DrawFn, shown: st.SearchStrategy[str] = chain) -> dict[str, object]:
     tags = {
-        f"t{n}": {"find": draw(st.lists(paths, min_size=1, max_size=2, unique=True)), "subject": "s" if n == 0 else ""}
+        f"t{n}": {
+            "find": draw(st.lists(paths, min_size=1, max_size=2, unique_by=place_of)),
+            "subject": "s" if n == 0 else "",
+        }
         for n in range(draw(st.integers(1, 4)))
     }
     groups = {"g0": list(tags)} if draw(st.booleans()) else {}

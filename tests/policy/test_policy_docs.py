@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from gharial.model.place import parse_place
+from gharial.policy.case_syntax import CASE_KEYS
 from gharial.policy.document import KEYS, parse_policy
 from gharial.policy.technique import TECHNIQUES, parse_technique
 from gharial.policy.who import FACTS
@@ -18,16 +19,16 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 def test_every_key_and_technique_has_a_heading():
     """What an author may write has its own heading, and no heading is of something that does not exist."""
     entries = {"find", "subject", "grant", "to", "for", "show", "reidentify", "budget", "people", "then", "claim.NAME"}
-    assert {*KEYS, *TECHNIQUES, *FACTS, *entries} == HEADINGS
+    assert {*KEYS, *CASE_KEYS, *TECHNIQUES, *FACTS, *entries} == HEADINGS
 
 
 def test_the_examples_are_a_policy():
     """The pieces of YAML on the page, put together, are read without a mistake."""
-    tags, who, budgets = BLOCKS
+    tags, who, tests, budgets = BLOCKS
     for budget in budgets.splitlines():
         policy = parse_policy(
             f"policy: p\nversion: 1\n{tags}{who}grants:\n  - grant: g\n    to: care\n    show: {{ contact: clear }}\n"
-            f"    {budget}\n",
+            f"    {budget}\n{tests}",
             "docs/policy.md",
         )
         assert policy.grants[0].budgets

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from gharial.model.errors import PolicyInvalid
 from gharial.model.plan import Mode, Unlisted
 from gharial.model.yaml_text import Entry, Node, Scalar, parse_yaml
+from gharial.policy.case_syntax import PolicyCase, parse_cases
 from gharial.policy.grants import Grant, Names, parse_grants
 from gharial.policy.reading import Notes, choice_of, keyed, name_of
 from gharial.policy.tags import Group, Tag, parse_tags
 from gharial.policy.who import Who, parse_who
 
-KEYS = ("policy", "version", "mode", "tags", "unlisted_fields", "who", "grants")
+KEYS = ("policy", "version", "mode", "tags", "unlisted_fields", "who", "grants", "tests")
 """The keys of a policy."""
-_LATER = ("never", "watch", "tests", "groups", "redaction", "population")
+_LATER = ("never", "watch", "groups", "redaction", "population")
 MAX_VERSION = 2**31
+PERSON_FACTS = frozenset({"consent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Policy:
     groups: Mapping[str, Group]
     who: Mapping[str, Who]
     grants: tuple[Grant, ...]
+    tests: tuple[PolicyCase, ...]
     file: str
 
     def get_grant(self, name: str) -> Grant:
@@ -74,6 +77,7 @@ def _parse_root(root: Node, notes: Notes) -> Policy:
         groups=groups,
         who=who,
         grants=parse_grants(keys["grants"].value, names, notes) if "grants" in keys else (),
+        tests=parse_cases(keys["tests"].value, frozenset(who), PERSON_FACTS, notes) if "tests" in keys else (),
         file=notes.file,
     )
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gharial.gate.ports import Charge
-from gharial.model.plan import PLAN_FORMAT, Budget, Cell, Mode, Node, Op, Plan, Step, Unlisted, Variant
+from gharial.model.plan import PLAN_FORMAT, Budget, Cell, Condition, Mode, Node, Op, Plan, Step, Unlisted, Variant
 from gharial.watch.meter import BudgetBook, Reservation, ScopePeople
 
 WHO, POLICY = "t\x1fcare\x1fu", "customer-data"
@@ -21,13 +21,19 @@ def subsets(count: int) -> list[tuple[int, ...]]:
     return [tuple(i for i in range(count) if bits >> i & 1) for bits in range(2**count)]
 
 
-def a_plan(*budgets: Budget, cells: tuple[tuple[str, ...], ...] = (), **changes: object) -> Plan:
-    """A plan as the compiler makes it: cell n is clear while one of the grants `cells[n]` has room, else masked."""
-    sets = subsets(len(budgets))
+def a_plan(
+    *budgets: Budget, cells: tuple[tuple[str, ...], ...] = (), needs: tuple[str, ...] = (), **changes: object
+) -> Plan:
+    """A plan as the compiler makes it: cell n is clear while one of the grants `cells[n]` has room, else masked.
+
+    Condition n must hold for the grant `needs[n]` to show anything.
+    """
+    ways = [Variant(crossed, holds) for holds in subsets(len(needs)) for crossed in subsets(len(budgets))]
     grants_of_cells = cells or (tuple(dict.fromkeys(b.grant for b in budgets)),)
 
-    def charges(grants: tuple[str, ...], crossed: tuple[int, ...]) -> tuple[int, ...]:
-        closed = {budgets[b].grant for b in crossed}
+    def charges(grants: tuple[str, ...], way: Variant) -> tuple[int, ...]:
+        closed = {budgets[b].grant for b in way.crossed}
+        closed |= {grant for condition, grant in enumerate(needs) if condition not in way.holds}
         return tuple(i for i, b in enumerate(budgets) if b.grant in grants and b.grant not in closed)
 
     fields: dict[str, object] = {
@@ -40,12 +46,13 @@ def a_plan(*budgets: Budget, cells: tuple[tuple[str, ...], ...] = (), **changes:
         "unlisted": Unlisted.DROP,
         "nodes": (Node(),),
         "cells": tuple(
-            Cell("name", tuple(0 if charges(g, s) else 1 for s in sets), tuple(charges(g, s) for s in sets))
+            Cell("name", tuple(0 if charges(g, w) else 1 for w in ways), tuple(charges(g, w) for w in ways))
             for g in grants_of_cells
         ),
         "steps": tuple(Step(op, "name", "grant:g") for op in OPS),
         "budgets": budgets,
-        "variants": tuple(map(Variant, sets)),
+        "variants": tuple(ways),
+        "conditions": tuple(Condition("consent", (grant,)) for grant in needs),
     }
     return Plan(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -215,6 +222,67 @@ def test_a_charge_from_the_future_is_not_forgotten_early():
     assert crossed(book.reserve(WHO, POLICY, plan, people("b"), 53_601.0), plan) == [()]
 
 
+# --- conditions of persons ---------------------------------------------------------------------------------------
+
+
+def those(names: str, holds: frozenset[int]) -> list[ScopePeople]:
+    return [ScopePeople((name,), NAME, holds) for name in names]
+
+
+def test_a_person_begins_with_exactly_the_conditions_that_hold():
+    """Who has given consent is shown and counted, who has not is neither, side by side in one answer."""
+    plan = a_plan(Budget("g", 9, 3600), needs=("g", "h"))
+    page = those("a", frozenset({0})) + those("b", frozenset()) + those("c", frozenset({0, 1}))
+    got = BudgetBook().reserve(WHO, POLICY, plan, page, 0.0)
+    assert [plan.variants[v] for v in got.variants] == [Variant((), (0,)), Variant(), Variant((), (0, 1))]
+    assert got.charges == (("g", "a"), ("g", "c"))
+
+
+def test_a_crossed_budget_leaves_the_conditions_as_they_are():
+    """Beyond the budget a person gets what stands for clear under the same conditions, told with its measure."""
+    plan = a_plan(Budget("g", 1, 3600), needs=("g", "h"))
+    page = those("ab", frozenset({0})) + those("cd", frozenset({0, 1})) + those("e", frozenset({1}))
+    got = BudgetBook().reserve(WHO, POLICY, plan, page, 0.0)
+    assert [plan.variants[v] for v in got.variants] == [
+        Variant((), (0,)),
+        Variant((0,), (0,)),
+        Variant((0,), (0, 1)),
+        Variant((0,), (0, 1)),
+        Variant((), (1,)),
+    ]
+    (crossing,) = got.crossings
+    assert (crossing.people_withheld, crossing.measure) == (("b", "c", "d"), "mask")
+
+
+def test_conditions_decide_without_any_budget_too():
+    """A plan without budgets has variants all the same."""
+    plan = a_plan(needs=("g",))
+    got = BudgetBook().reserve(WHO, POLICY, plan, those("a", frozenset({0})) + those("b", frozenset()), 0.0)
+    assert [plan.variants[v].holds for v in got.variants] == [(0,), ()]
+
+
+@pytest.mark.parametrize("budgets", [(), (Budget("g", 5, 3600),)])
+def test_a_plan_without_the_variant_for_these_conditions_is_refused(budgets):
+    """No other variant would do, not even the strictest known one: raising is the one safe way on."""
+    plan = a_plan(*budgets, needs=("g",))
+    with pytest.raises(ValueError, match="these conditions"):
+        BudgetBook().reserve(WHO, POLICY, plan, those("a", frozenset({0, 7})), 0.0)
+
+
+def test_a_crossed_budget_never_falls_to_other_conditions():
+    """The plan can withhold only where no condition holds: for one of whom one holds there is no safe way on."""
+    plan = a_plan(Budget("g", 0, 3600), needs=("g",))
+    keep = [i for i, v in enumerate(plan.variants) if v != Variant((0,), (0,))]
+    (cell,) = plan.cells
+    changed = {
+        "variants": tuple(plan.variants[i] for i in keep),
+        "cells": (Cell("name", tuple(cell.steps[i] for i in keep), tuple(cell.charges[i] for i in keep)),),
+    }
+    less = Plan(**{**{name: getattr(plan, name) for name in plan.__struct_fields__}, **changed})
+    with pytest.raises(ValueError, match="no variant for a crossed budget"):
+        BudgetBook().reserve(WHO, POLICY, less, those("a", frozenset({0})), 0.0)
+
+
 # --- plans that can't be right -----------------------------------------------------------------------------------
 
 
@@ -331,7 +399,12 @@ BUDGETS = st.tuples(
 )
 CELLS = st.sets(st.integers(0, 2), min_size=1, max_size=3).map(frozenset)
 SCOPES = st.lists(
-    st.builds(ScopePeople, st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=3).map(tuple), CELLS),
+    st.builds(
+        ScopePeople,
+        st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=3).map(tuple),
+        CELLS,
+        st.sets(st.integers(0, 1)).map(frozenset),
+    ),
     max_size=8,
 )
 STEPS = st.sampled_from((0.0, 0.0, 0.5, 1.0, 4.0, 5.0, 10.0, 11.0, 30.0, -7.0))
@@ -355,7 +428,7 @@ class Shown:
 @given(budgets=BUDGETS, calls=st.lists(st.tuples(STEPS, SCOPES), max_size=25), data=st.data())
 def test_no_interval_ever_holds_more_people_than_the_budget(budgets, calls, data):
     """In any interval as long as the window, whatever was asked and whenever the process died, the limit held."""
-    plan = a_plan(*budgets, cells=(("g",), ("h",), ("g", "h")))
+    plan = a_plan(*budgets, cells=(("g",), ("h",), ("g", "h")), needs=("g", "h"))
     book, now_s = BudgetBook(), 100.0
     shown, rows = Shown([]), []
     for step_s, scopes in calls:
@@ -368,6 +441,7 @@ def test_no_interval_ever_holds_more_people_than_the_budget(budgets, calls, data
         got = book.reserve(WHO, POLICY, plan, scopes, now_s)
         rows += [Charge(WHO, POLICY, grant, person, got.at_s) for grant, person in got.charges]
         for scope, variant in zip(scopes, got.variants, strict=True):
+            assert frozenset(plan.variants[variant].holds) == scope.holds
             for cell in scope.cells:
                 for budget in plan.cells[cell].charges[variant]:
                     shown.seen += [(got.at_s, budgets[budget].grant, who) for who in scope.people]
@@ -380,7 +454,7 @@ def test_no_interval_ever_holds_more_people_than_the_budget(budgets, calls, data
 @given(budgets=BUDGETS, calls=st.lists(st.tuples(STEPS, SCOPES), max_size=15))
 def test_what_is_shown_is_what_is_charged(budgets, calls):
     """Everybody shown clear under a budgeted grant is in `charges`, and nobody else; nobody is withheld with room."""
-    plan = a_plan(*budgets, cells=(("g",), ("h",), ("g", "h")))
+    plan = a_plan(*budgets, cells=(("g",), ("h",), ("g", "h")), needs=("g", "h"))
     book, now_s = BudgetBook(), 100.0
     for step_s, scopes in calls:
         now_s += step_s
@@ -397,4 +471,4 @@ def test_what_is_shown_is_what_is_charged(budgets, calls):
         for crossing in got.crossings:
             assert crossing.people_withheld
             assert crossing.people_counted + 3 > crossing.limit  # a scope has three people at most
-        assert any(got.variants) == bool(got.crossings)
+        assert any(plan.variants[v].crossed for v in got.variants) == bool(got.crossings)

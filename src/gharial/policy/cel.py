@@ -2,8 +2,8 @@
 
 The Common Expression Language (github.com/google/cel-spec), in the part that conditions need: comparisons, `&&`, `||`,
 `!`, `in`, `has`, `startsWith`, `endsWith`, `contains`, `matches` (RE2), `size`, conversions, times, and `all`,
-`exists`, `exists_one` over a list. What could build large values out of small ones (`map`, `filter`, `+`, loops within loops) is
-not there: the library counts an expression's steps, but not what each of them costs.
+`exists`, `exists_one` over a list. What could build large values out of small ones (`map`, `filter`, `+`, loops within
+loops) is not there: the library counts an expression's steps, but not what each of them costs.
 
 The library is imported with the first expression, so that a policy without one does not pay for it.
 """

@@ -38,13 +38,15 @@ class ChargeRow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScopePeople:
-    """The people of one scope as keyed digests, and the cells that meet a value in it.
+    """The people of one scope as keyed digests, the cells that meet a value in it, and the conditions that hold for it.
 
-    Never without people: a scope that names nobody comes with one digest that is unique to it.
+    Never without people: a scope that names nobody comes with one digest that is unique to it. `holds` are indexes of
+    `Plan.conditions`.
     """
 
     people: tuple[str, ...]
     cells: frozenset[int]
+    holds: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +140,19 @@ class BudgetBook:
     ) -> Reservation:
         """Decide for each scope, in document order, how its people may be shown, and count those shown clear.
 
-        People counted already stay as they were. A scope of several people is shown clear only if there is room for
-        all of them. Raises ValueError for a scope without people, and for a plan that has no variant to withhold with
-        or shows clear under a crossed budget: there is no way on from there that would be safe.
+        Each scope begins with the variant in which exactly its conditions hold and no budget is crossed, and stays with
+        its conditions when a budget is. People counted already stay as they were. A scope of several people is shown
+        clear only if there is room for all of them. Raises ValueError for a scope without people, and for a plan that
+        has no variant for a scope's conditions, none to withhold with, or one that shows clear under a crossed budget:
+        there is no way on from there that would be safe.
         """
         now_s = self._now_s = max(self._now_s, now_s)
         if not all(scope.people for scope in scopes):
             raise ValueError("a scope without people can't be metered")
+        rules = self._rules_of(plan)
         if not plan.budgets:
-            return Reservation((0,) * len(scopes), at_s=now_s)
-        return _Reserving(self._rules_of(plan), self._ledgers_of(principal, policy, plan), now_s).run(scopes)
+            return Reservation(tuple(rules.start(scope.holds) for scope in scopes), at_s=now_s)
+        return _Reserving(rules, self._ledgers_of(principal, policy, plan), now_s).run(scopes)
 
     def forget(self, now_s: float, *, at_most: int = 2000) -> None:
         """Drop everyone whom no window covers any more. Call it about once a second.
@@ -201,7 +206,10 @@ class _Rules:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._variants = {frozenset(v.crossed): index for index, v in enumerate(plan.variants) if index}
+        self._variants = {
+            (frozenset(v.crossed), frozenset(v.holds)): index for index, v in enumerate(plan.variants) if v.crossed
+        }
+        self._starts = {frozenset(v.holds): index for index, v in enumerate(plan.variants) if not v.crossed}
         self.all_budgets = frozenset(range(len(plan.budgets)))
         self._siblings = tuple(
             frozenset(i for i, other in enumerate(plan.budgets) if other.grant == budget.grant)
@@ -223,22 +231,30 @@ class _Rules:
             found = self._charged[cells, variant] = tuple(sorted(budgets))
         return found
 
-    def variant(self, crossed: frozenset[int]) -> int:
-        """Return the variant for exactly these crossed budgets, or the one in which all are; never 0."""
-        found = self._variants.get(crossed)
+    def start(self, holds: frozenset[int]) -> int:
+        """Return the variant in which exactly these conditions hold and no budget is crossed."""
+        found = self._starts.get(holds)
         if found is None:
-            found = self._variants.get(self.all_budgets)
+            # No other variant would do: one with fewer conditions may lack a guardrail, one with more have a grant.
+            raise ValueError(f"the plan of route {self.plan.route} has no variant for these conditions")
+        return found
+
+    def variant(self, crossed: frozenset[int], holds: frozenset[int]) -> int:
+        """Return the variant for exactly these crossed budgets, or the one in which all are; `holds` stays."""
+        found = self._variants.get((crossed, holds))
+        if found is None:
+            found = self._variants.get((self.all_budgets, holds))
         if found is None:
             raise ValueError(f"the plan of route {self.plan.route} has no variant for a crossed budget")
         return found
 
-    def measures(self, cells: frozenset[int], budget: int, variant: int) -> set[str]:
-        """Return the names of the operations that stand for clear under `budget` in `variant`."""
+    def measures(self, cells: frozenset[int], budget: int, start: int, variant: int) -> set[str]:
+        """Return the names of the operations that stand in `variant` for what is clear under `budget` in `start`."""
         plan = self.plan
         return {
             plan.steps[plan.cells[cell].steps[variant]].op.value
             for cell in cells
-            if not self._siblings[budget].isdisjoint(self._charges(cell, 0))
+            if not self._siblings[budget].isdisjoint(self._charges(cell, start))
         }
 
     def _charges(self, cell: int, variant: int) -> tuple[int, ...]:
@@ -268,23 +284,26 @@ class _Reserving:
         self._charges: dict[str, dict[str, None]] = {grant: {} for grant in ledgers}
         self._costs: dict[tuple[int, ...], _Clear] = {}
         self._turned_away: dict[int, dict[str, None]] = {}
-        self._withheld: dict[tuple[frozenset[int], frozenset[int]], tuple[int, tuple[dict[str, None], ...]]] = {}
+        self._withheld: dict[
+            tuple[frozenset[int], frozenset[int], frozenset[int]], tuple[int, tuple[dict[str, None], ...]]
+        ] = {}
         self._measures: dict[int, set[str]] = {}
 
     def run(self, scopes: Sequence[ScopePeople]) -> Reservation:
-        costs: dict[frozenset[int], _Clear] = {}
+        starts: dict[tuple[frozenset[int], frozenset[int]], tuple[int, _Clear]] = {}
         variants = []
         for scope in scopes:
-            cells = scope.cells
-            cost = costs.get(cells)
-            if cost is None:
-                cost = costs[cells] = self._cost(self._rules.charged(cells, 0))
-            variants.append(self._scope(scope, cost) if cost.budgets else 0)
+            known = starts.get((scope.cells, scope.holds))
+            if known is None:
+                start = self._rules.start(scope.holds)
+                known = starts[scope.cells, scope.holds] = start, self._cost(self._rules.charged(scope.cells, start))
+            start, cost = known
+            variants.append(self._scope(scope, start, cost) if cost.budgets else start)
         charges = [(grant, person) for grant, people in self._charges.items() for person in people]
         crossings = [self._crossing(budget) for budget in sorted(self._turned_away)]
         return Reservation(tuple(variants), tuple(charges), tuple(crossings), self._now_s)
 
-    def _scope(self, scope: ScopePeople, cost: _Clear) -> int:
+    def _scope(self, scope: ScopePeople, start: int, cost: _Clear) -> int:
         people = scope.people
         if len(people) > 1:
             people = tuple(dict.fromkeys(people))
@@ -293,9 +312,9 @@ class _Reserving:
             if (len(counted) >= limit and people[0] not in counted) or (
                 len(people) > 1 and not _has_room(counted, limit, people)
             ):
-                return self._turn_away(scope.cells, people, cost.budgets)
+                return self._turn_away(scope, people, start, cost.budgets)
         self._charge(people, cost)
-        return 0
+        return start
 
     def _cost(self, budgets: tuple[int, ...]) -> _Clear:
         found = self._costs.get(budgets)
@@ -312,19 +331,20 @@ class _Reserving:
     def _full(self, budgets: tuple[int, ...], people: tuple[str, ...]) -> frozenset[int]:
         return frozenset([b for b in budgets if not _has_room(self._counted[b], self._budgets[b].people, people)])
 
-    def _turn_away(self, cells: frozenset[int], people: tuple[str, ...], asked: tuple[int, ...]) -> int:
+    def _turn_away(self, scope: ScopePeople, people: tuple[str, ...], start: int, asked: tuple[int, ...]) -> int:
+        cells = scope.cells
         full = self._full(asked, people)
-        known = self._withheld.get((cells, full))
+        known = self._withheld.get((cells, scope.holds, full))
         if known is None:
-            variant, crossed, budgets = self._withhold(cells, people, full)
+            variant, crossed, budgets = self._withhold(scope, people, full)
             notes = tuple(self._turned_away.setdefault(budget, {}) for budget in crossed)
             for budget in crossed:
-                self._measures.setdefault(budget, set()).update(self._rules.measures(cells, budget, variant))
+                self._measures.setdefault(budget, set()).update(self._rules.measures(cells, budget, start, variant))
             if budgets:
                 self._charge(people, self._cost(budgets))
             elif crossed == full:
                 # Nothing was charged on the way here, so the next person's case is decided alike.
-                self._withheld[cells, full] = variant, notes
+                self._withheld[cells, scope.holds, full] = variant, notes
         else:
             variant, notes = known
         for note in notes:
@@ -341,13 +361,13 @@ class _Reserving:
                 charged[person] = None
 
     def _withhold(
-        self, cells: frozenset[int], people: tuple[str, ...], crossed: frozenset[int]
+        self, scope: ScopePeople, people: tuple[str, ...], crossed: frozenset[int]
     ) -> tuple[int, frozenset[int], tuple[int, ...]]:
         """Return the variant for these crossed budgets, all that are crossed in the end, and what is charged in it."""
         blocked = crossed
         while True:
-            variant = self._rules.variant(blocked)
-            budgets = self._rules.charged(cells, variant)
+            variant = self._rules.variant(blocked, scope.holds)
+            budgets = self._rules.charged(scope.cells, variant)
             full = self._full(budgets, people)
             if not full and blocked.isdisjoint(budgets):
                 return variant, crossed, budgets

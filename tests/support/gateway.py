@@ -342,7 +342,7 @@ class Home:
         head += [f"x-api-key: {key}"] if key else []
         head += [f"content-length: {len(body)}"] if body else []
         data = "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
-        return parse_answer(await self.raw(data, timeout_s=timeout_s), head_only=method == "HEAD")
+        return await self.first_answer(data, head_only=method == "HEAD", timeout_s=timeout_s)
 
     async def raw(self, data: bytes, *, timeout_s: float = 30.0) -> bytes:
         """Write these bytes and return all that comes until the gateway closes the connection."""
@@ -359,18 +359,20 @@ class Home:
             finally:
                 writer.close()
 
-    async def first_answer(self, data: bytes, *, timeout_s: float = 10.0) -> Answer:
-        """Write these bytes and return the first answer, on a connection that may stay open."""
+    async def first_answer(self, data: bytes, *, head_only: bool = False, timeout_s: float = 10.0) -> Answer:
+        """Write these bytes and return the first answer, without waiting for the connection to close. Raises Torn."""
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             try:
                 writer.write(data)
                 raw = b""
                 while True:
-                    part = await reader.read(1_048_576)
+                    part = b""
+                    with contextlib.suppress(ConnectionResetError):
+                        part = await reader.read(1_048_576)
                     raw += part
                     try:
-                        return parse_answer(raw)
+                        return parse_answer(raw, head_only=head_only)
                     except Torn:
                         if not part:
                             raise

@@ -22,6 +22,7 @@ from gharial.model.errors import AuditUnwritable, GharialError, StoreUnwritable
 from gharial.model.finding import Limits
 from gharial.model.incident import IncidentRecord
 from gharial.model.plan import Mode
+from gharial.model.publication import PublicationRecord
 from gharial.policy.document import parse_policy
 from gharial.watch.incidents import IncidentBook
 from gharial.watch.meter import BudgetBook
@@ -61,6 +62,7 @@ class FakeStore:
     charges: list[Charge] = field(default_factory=list)
     incidents: dict[str, IncidentRecord] = field(default_factory=dict)
     alarms: list[bytes] = field(default_factory=list)
+    publications: list[PublicationRecord] = field(default_factory=list)
     broken: bool = False
 
     def _check(self) -> None:
@@ -92,11 +94,31 @@ class FakeStore:
     async def load_incidents(self, limit: int = 1000) -> Sequence[IncidentRecord]:
         return list(self.incidents.values())[:limit]
 
+    async def add_publications(self, records: Sequence[PublicationRecord]) -> None:
+        self._check()
+        for record in records:
+            self.publications.append(replace(record, number=len(self.publications) + 1))
+
+    async def load_publications(self, limit: int = 1000) -> Sequence[PublicationRecord]:
+        return self.publications[::-1][:limit]
+
     async def waiting_alarms(self, limit: int = 100) -> Sequence[tuple[int, bytes]]:
         return list(enumerate(self.alarms))[:limit]
 
     async def alarm_delivered(self, number: int) -> None:
         self.alarms.pop(number)
+
+
+@dataclass
+class FakeConsent:
+    """Answers from a mapping, and remembers each batch that it was asked for."""
+
+    given: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    batches: list[tuple[tuple[str, str], ...]] = field(default_factory=list)
+
+    async def fetch(self, people: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], frozenset[str]]:
+        self.batches.append(tuple(people))
+        return {person: self.given[person] for person in people if person in self.given}
 
 
 @dataclass(frozen=True)
@@ -181,6 +203,7 @@ class World:
         self.clock = ManualClock()
         self.audit = FakeAudit()
         self.store = FakeStore()
+        self.consent = FakeConsent()
         self.woken = 0
         counter = itertools.count(1)
         random = _counting_random()
@@ -234,6 +257,7 @@ class World:
             meter=BudgetBook(),
             incidents=IncidentBook(new_bytes=random, iso_time=str),
             store=self.store,
+            consent=self.consent,
             audit=self.audit,
             clock=self.clock,
             limits=limits or Limits(),

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from gharial.crypto.digest import person_digest
 from gharial.crypto.keyset import Keyset
+from gharial.gate.persons import Person, find_holds
+from gharial.gate.ports import Consent
 from gharial.gate.publish import Prepared
 from gharial.model.finding import Limits, Rewritten, Scope
 from gharial.model.plan import Op, Plan, Unlisted
@@ -56,7 +58,8 @@ async def disclose(
     principal: str,
     ledger: str,
     exchange_id: str,
-    now_s: float,
+    now_s: Callable[[], float],
+    consent: Consent,
 ) -> Disclosure:
     """Rewrite `body` by the plan and reserve budgets for the people in it.
 
@@ -67,8 +70,10 @@ async def disclose(
     plan = prepared.plan
     reader = await _off_loop(lambda: open_body(plan, media, body, limits), len(body))
     scopes = await _off_loop(reader.survey, len(body))
-    people = _people_of(scopes, keyset, tenant, path_people, exchange_id)
-    reservation = meter.reserve(principal, ledger, plan, people, now_s)
+    holds = await _holds(prepared, scopes, path_people, consent) if plan.conditions else None
+    people = _people_of(scopes, keyset, tenant, path_people, exchange_id, holds)
+    # The time of the reservation, not of the request: the upstream or the consent resolver may have taken long.
+    reservation = meter.reserve(principal, ledger, plan, people, now_s())
     rewritten = await _off_loop(lambda: reader.finish(reservation.variants, prepared.transforms), len(body))
     clear, protected, unknown = _split_people(plan, people, reservation.variants)
     return Disclosure(
@@ -80,6 +85,17 @@ async def disclose(
         techniques=_techniques(plan, rewritten),
         shows_clear=_shows_clear(plan, rewritten),
     )
+
+
+async def _holds(
+    prepared: Prepared, scopes: Sequence[Scope], path_people: Sequence[Person], consent: Consent
+) -> tuple[frozenset[int], ...]:
+    """Return which conditions hold for each scope; consent is asked for in one batch, and only where it matters."""
+    conditions = prepared.conditions
+    named = [scope.subjects or tuple(path_people) for scope in scopes]
+    everybody = tuple(dict.fromkeys(person for own in named for person in own))
+    consents = await consent.fetch(everybody) if conditions.ask_consent and everybody else {}
+    return find_holds(conditions, scopes, named, consents, prepared.transforms)
 
 
 async def _off_loop(work: Callable[[], _T], size: int) -> _T:
@@ -94,6 +110,7 @@ def _people_of(
     tenant: str,
     path_people: Sequence[tuple[str, str]],
     exchange_id: str,
+    holds: Sequence[frozenset[int]] | None,
 ) -> tuple[ScopePeople, ...]:
     in_path = tuple(person_digest(keyset, tenant, space, text) for space, text in path_people)
     return tuple(
@@ -102,6 +119,7 @@ def _people_of(
             or in_path
             or (f"{_UNKNOWN}{exchange_id}:{index}",),
             scope.cells,
+            holds[index] if holds is not None else frozenset(),
         )
         for index, scope in enumerate(scopes)
     )

@@ -136,7 +136,7 @@ class GateExchange:
         return ForwardRequest(target, (("accept-encoding", accept), *conditions, *extra), tuple(sorted(remove)))
 
     def _identify(self, head: RequestHead) -> None:
-        self._story.caller = self._s.identifier.identify(head.headers, self._started_s).caller
+        self._story.caller = self._s.identifier.identify(head.headers, self._started_s, head.peer).caller
 
     @property
     def _caller(self) -> Caller:
@@ -307,8 +307,8 @@ class GateExchange:
             principal=self._caller.principal,
             ledger=ledger,
             exchange_id=self._id,
-            # Now, not when the request came: the upstream may have taken long, and the window is about showing.
-            now_s=self._s.clock.now_s(),
+            now_s=self._s.clock.now_s,
+            consent=self._s.consent,
         )
         self._s.counters.people_unknown += found.unknown
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gharial.gate.headers import local_location
+from gharial.gate.persons import find_variant, unknown_holds
 from gharial.gate.publish import ActivePolicies, Prepared
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, has_open_part, replace_params
 from gharial.model.caller import Caller
@@ -63,17 +64,19 @@ def _shown_param(prepared: Prepared, param: Param, value: str) -> str | None:
     """Return clear and token values; a mask or a redaction in a path would lead nowhere, so the header is withheld."""
     if param.cell == NONE:
         return None
-    index = prepared.plan.cells[param.cell].steps[0]
+    # Of the person that a redirect names nothing is known here: what a guardrail asks counts as met.
+    variant = find_variant(prepared.plan, unknown_holds(prepared.plan))
+    index = prepared.plan.cells[param.cell].steps[variant]
     step = prepared.plan.steps[index]
     if step.op is Op.CLEAR:
-        return _clear_unless_budgeted(prepared, param, value)
+        return _clear_unless_budgeted(prepared, param, value, variant)
     if step.op is not Op.TOKEN:
         return None
     kind, text = prepared.transforms[index](Kind.STRING, value)
     return text if kind is Kind.STRING else None
 
 
-def _clear_unless_budgeted(prepared: Prepared, param: Param, value: str) -> str | None:
+def _clear_unless_budgeted(prepared: Prepared, param: Param, value: str, variant: int) -> str | None:
     """A person shown in a header would have to be charged; where a budget holds, the header is withheld instead."""
     charges = prepared.plan.cells[param.cell].charges
-    return None if charges and charges[0] else value
+    return None if charges and charges[variant] else value

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gharial.model.incident import IncidentRecord as IncidentRecord
+from gharial.model.publication import PublicationRecord
 
 
 class Clock(Protocol):
@@ -42,7 +43,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class ClientRecord:
-    """A registered client. `may_assert` names what a caller may merely state (`purpose`)."""
+    """A registered client. `may_assert` names what a caller may merely state (`purpose`, `country`, `claims`)."""
 
     name: str
     team: str = ""
@@ -97,6 +98,31 @@ class Store(Protocol):
 
     async def alarm_delivered(self, number: int) -> None:
         """Take an alarm off the queue."""
+
+    async def add_publications(self, records: Sequence[PublicationRecord]) -> None:
+        """Append to the history of policies; all of them or none. Their numbers are given here."""
+
+    async def load_publications(self, limit: int = 1000) -> Sequence[PublicationRecord]:
+        """The newest publications, newest first."""
+
+
+class Consent(Protocol):
+    """Who consented to what."""
+
+    async def fetch(self, people: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], frozenset[str]]:
+        """Return what each of these people (id space, text) consented to; one batch per exchange.
+
+        Raises nothing: whoever could not be asked about is missing from the answer, and no answer means no consent.
+        """
+
+
+class NoConsent:
+    """The resolver of a gateway that has none: nobody consented to anything."""
+
+    async def fetch(self, people: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], frozenset[str]]:
+        """See Consent."""
+        del people
+        return {}
 
 
 class AlarmSink(Protocol):

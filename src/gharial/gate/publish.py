@@ -15,6 +15,7 @@ from typing import TypeVar
 from gharial.crypto.keyset import Keyset
 from gharial.crypto.token import Recipient
 from gharial.crypto.transform import transforms_for
+from gharial.gate.persons import Conditions, conditions_of
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable
 from gharial.model.caller import Caller
 from gharial.model.finding import Transform
@@ -35,6 +36,7 @@ class Prepared:
 
     plan: Plan
     transforms: tuple[Transform, ...] = field(repr=False)
+    conditions: Conditions = field(repr=False)
 
 
 class ActivePolicies:
@@ -45,6 +47,7 @@ class ActivePolicies:
         self._keyset = keyset
         self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
         self._transforms: OrderedDict[Hashable, tuple[Transform, ...]] = OrderedDict()
+        self._conditions: OrderedDict[Hashable, Conditions] = OrderedDict()
 
     def prepare(self, rule: RouteRule, caller: Caller) -> Prepared:
         """Return plan and transforms for this caller on this route.
@@ -67,7 +70,9 @@ class ActivePolicies:
             lambda: transforms_for(plan, self._keyset, recipient),
             MAX_TRANSFORM_SETS,
         )
-        return Prepared(plan, transforms)
+        return Prepared(
+            plan, transforms, _remembered(self._conditions, plan.digest, lambda: conditions_of(plan), MAX_PLANS)
+        )
 
     def kind(self, rule: RouteRule) -> RouteKind:
         """Return what is done on a route under these policies."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from gharial.crypto.keyset import Keyset
 from gharial.gate.identify import Identifier
-from gharial.gate.ports import Audit, Clock, Store
+from gharial.gate.ports import Audit, Clock, Consent, Store
 from gharial.gate.publish import Publisher
 from gharial.gate.routes import RouteTable
 from gharial.model.finding import Limits
@@ -49,6 +49,7 @@ class Services:
     meter: BudgetBook
     incidents: IncidentBook
     store: Store
+    consent: Consent
     audit: Audit
     clock: Clock
     limits: Limits

@@ -175,7 +175,7 @@ class PartialContent(GharialError):
 
 
 class PolicyExpressionFailed(GharialError):
-    """A CEL expression of the policy has no outcome for this exchange (types that do not fit, a number out of range)."""
+    """A CEL expression of the policy has no outcome for this exchange: types do not fit, a number is out of range."""
 
     code, status, fault = "policy.expression", 500, Fault.POLICY
     title = "The gateway could not handle this call"
@@ -294,6 +294,20 @@ class PolicyInvalid(Invalid):
 
     code, status, fault = "policy.invalid", 500, Fault.POLICY
     title = "The policy has mistakes"
+
+
+class PolicyTestsFailed(GharialError):
+    """A policy's own tests fail; it is not published unless that is forced, and then it is noted in the history."""
+
+    code, status, fault = "policy.tests_failed", 500, Fault.POLICY
+    title = "The policy's tests fail"
+
+
+class PolicyModeChanged(GharialError):
+    """A publication would change a route's mode, which the attached proxy can't follow while it runs."""
+
+    code, status, fault = "policy.mode_changed", 409, Fault.POLICY
+    title = "The policy's mode would change"
 
 
 class ConfigInvalid(Invalid):

@@ -25,6 +25,7 @@ from gharial.gate.clients import ClientDirectory
 from gharial.gate.exchange import GateExchange
 from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
 from gharial.gate.operate import Operations, random_id, status
+from gharial.gate.ports import NoConsent
 from gharial.gate.publish import Publisher
 from gharial.gate.services import Counters, Services
 from gharial.model.errors import GharialError
@@ -139,6 +140,7 @@ async def build_services(
         meter=meter,
         incidents=incidents,
         store=store,
+        consent=NoConsent(),
         audit=audit,
         clock=clock,
         limits=Limits(

@@ -49,6 +49,14 @@ STEPS: tuple[Step, ...] = (
             number INTEGER PRIMARY KEY AUTOINCREMENT, incident_id TEXT NOT NULL, body BLOB NOT NULL
         )""",
     ),
+    (
+        # The history of policies: what was active from when on.
+        """CREATE TABLE publication (
+            number INTEGER PRIMARY KEY AUTOINCREMENT, policy TEXT NOT NULL, version INTEGER NOT NULL,
+            action TEXT NOT NULL, at_s REAL NOT NULL, digest TEXT NOT NULL, text TEXT NOT NULL,
+            forced INTEGER NOT NULL, failed_tests INTEGER NOT NULL
+        )""",
+    ),
 )
 
 

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gharial.adapters.group_thread import GroupThread, Reply, answer_all
 from gharial.adapters.store.ownership import OwnerLock
 from gharial.adapters.store.schema import migrate, read_version
 from gharial.gate.ports import Charge, ClientRecord, CredentialRecord, IncidentRecord
 from gharial.model.errors import AlreadyExists, GharialError, NotFound, StoreInUse, StoreUnwritable
+from gharial.model.publication import PublicationRecord
 
 MAX_WAITING = 4096
 """How many calls may wait for the writer thread; one more is refused."""
@@ -184,6 +185,21 @@ class SqliteStore:
         """See the port. A number that is not on the queue is fine: it was taken off before."""
         await self._write(lambda db: db.execute("DELETE FROM alarm WHERE number = ?", (number,)) and None)
 
+    # --- the history of policies ------------------------------------------------------------------------------------
+
+    async def add_publications(self, records: Sequence[PublicationRecord]) -> None:
+        """See the port."""
+        rows = [tuple(getattr(record, name) for name in _PUBLICATION_FIELDS) for record in records]
+
+        def run(db: sqlite3.Connection) -> None:
+            db.executemany(_ADD_PUBLICATION, rows)
+
+        await self._write(run)
+
+    async def load_publications(self, limit: int = 1000) -> Sequence[PublicationRecord]:
+        """See the port."""
+        return await self._read(lambda db: [_publication(row) for row in db.execute(_PUBLICATIONS, (limit,))])
+
     # --- the writer thread -----------------------------------------------------------------------------------------
 
     async def _write(self, run: Callable[[sqlite3.Connection], R]) -> R:
@@ -329,6 +345,18 @@ _PUT_INCIDENT = (
     f"ON CONFLICT (incident_id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _INCIDENT_COLUMNS[1:])}"
 )
 _INCIDENTS = f"SELECT {', '.join(_INCIDENT_COLUMNS)} FROM incident ORDER BY opened_s DESC, incident_id DESC LIMIT ?"  # noqa: S608
+
+_PUBLICATION_FIELDS = tuple(name for name in PublicationRecord.__dataclass_fields__ if name != "number")
+_ADD_PUBLICATION = (
+    f"INSERT INTO publication ({', '.join(_PUBLICATION_FIELDS)}) "  # noqa: S608
+    f"VALUES ({', '.join('?' * len(_PUBLICATION_FIELDS))})"
+)
+_PUBLICATIONS = f"SELECT {', '.join(_PUBLICATION_FIELDS)}, number FROM publication ORDER BY number DESC LIMIT ?"  # noqa: S608
+
+
+def _publication(row: tuple[Any, ...]) -> PublicationRecord:
+    found = dict(zip((*_PUBLICATION_FIELDS, "number"), row, strict=True))
+    return PublicationRecord(**{**found, "forced": bool(found["forced"])})
 
 
 def _charge(row: tuple[str, str, str, str, float]) -> Charge:

@@ -1,0 +1,185 @@
+"""Publishing as a use case: what has a mistake or a failing test never becomes active; what does is remembered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gharial.gate.ports import Clock, Store
+from gharial.gate.publish import Publisher
+from gharial.gate.routes import RouteKind, RouteTable
+from gharial.model.errors import GharialError, NotFound, PolicyInvalid, PolicyModeChanged, PolicyTestsFailed, Problem
+from gharial.model.publication import PublicationRecord
+from gharial.policy.checks import check_policy
+from gharial.policy.document import Policy, parse_policy
+
+RunTests = Callable[[Policy, RouteTable], Sequence[str]]
+"""Runs a policy's own tests; returns a line for each that fails, as `file:line: what`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyText:
+    """One policy file: the name that mistakes carry, and what stands in it."""
+
+    file: str
+    text: str = field(repr=False)
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether what should be active is active. `problems` are of the last try to publish; empty if it went well."""
+
+    problems: tuple[str, ...] = ()
+    published: int = 0
+    rejected: int = 0
+
+
+class Publishing:
+    """Reads, checks, tests, swaps, remembers; in this order, so that a failure leaves the old policies active."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        routes: RouteTable,
+        store: Store,
+        clock: Clock,
+        run_tests: RunTests,
+        readiness: Readiness,
+    ) -> None:
+        self._publisher = publisher
+        self._routes = routes
+        self._store = store
+        self._clock = clock
+        self._run_tests = run_tests
+        self._readiness = readiness
+
+    async def publish(self, texts: Sequence[PolicyText], *, force: bool = False, action: str = "publish") -> list[str]:
+        """Make these policies the active ones; returns the names of those that changed.
+
+        Raises PolicyInvalid with every mistake, PolicyTestsFailed unless `force`, PolicyModeChanged for another mode on
+        a route (the proxy knows one mode per route until it is started anew); the old set stays active then.
+        """
+        try:
+            policies, failed = self._prepare(texts, force=force)
+            self._keep_modes(policies)
+        except GharialError as error:
+            self._readiness.rejected += 1
+            self._readiness.problems = tuple(str(error).splitlines())
+            raise
+        changed = await self._remember(texts, policies, action, failed, forced=force)
+        self._publisher.publish(policies)
+        self._readiness.published += 1
+        self._readiness.problems = ()
+        return changed
+
+    async def try_out(self, texts: Sequence[PolicyText], percent: int, routes: frozenset[str]) -> None:
+        """Let these policies, joined with the other active ones, serve a part of the callers.
+
+        Raises what `publish` raises, and ValueError for a part that can't be one.
+        """
+        policies, _ = self._prepare(texts, force=False)
+        joined = {**self._publisher.active.policies, **policies}
+        self._publisher.try_out(joined, percent, routes, self._routes)
+
+    def end_canary(self) -> None:
+        """Let the active policies serve everybody again."""
+        self._publisher.end_canary()
+
+    async def rollback_text(self, policy: str, number: int | None) -> PublicationRecord:
+        """Return the publication to go back to: the one with this number, or the one before the active one.
+
+        Raises NotFound.
+        """
+        history = [record for record in await self._store.load_publications() if record.policy == policy]
+        if number is not None:
+            found = [record for record in history if record.number == number]
+        else:
+            found = [record for record in history if history and record.digest != history[0].digest]
+        if not found:
+            raise NotFound(f"there is no earlier publication of '{policy}'; 'gharial policy history' shows all")
+        return found[0]
+
+    async def history(self) -> Sequence[PublicationRecord]:
+        """All publications, newest first."""
+        return await self._store.load_publications()
+
+    async def remember_start(self, texts: Sequence[PolicyText]) -> None:
+        """Note what a gate started with, where that is something new."""
+        policies = {policy.name: policy for policy in (parse_policy(t.text, t.file) for t in texts)}
+        await self._remember(texts, policies, "start", {}, forced=False)
+
+    def _prepare(self, texts: Sequence[PolicyText], *, force: bool) -> tuple[dict[str, Policy], dict[str, list[str]]]:
+        policies = self._parse(texts)
+        failed = {name: list(self._run_tests(policy, self._routes)) for name, policy in policies.items()}
+        lines = [line for of_one in failed.values() for line in of_one]
+        if lines and not force:
+            raise PolicyTestsFailed("\n".join(lines))
+        return policies, failed
+
+    def _parse(self, texts: Sequence[PolicyText]) -> dict[str, Policy]:
+        found: dict[str, Policy] = {}
+        problems: list[Problem] = []
+        for text in texts:
+            try:
+                policy = parse_policy(text.text, text.file)
+            except PolicyInvalid as error:
+                problems.extend(error.problems)
+                continue
+            covered = {r.name: r.template.params for r in self._routes.rules if r.policy == policy.name}
+            problems.extend(check_policy(policy, covered))
+            if policy.name in found:
+                problems.append(Problem(text.file, 1, 1, f"another file holds a policy '{policy.name}' already"))
+            found[policy.name] = policy
+        if problems:
+            raise PolicyInvalid(problems)
+        return found
+
+    def _keep_modes(self, policies: Mapping[str, Policy]) -> None:
+        missing = sorted({rule.policy for rule in self._routes.rules if rule.policy} - set(policies))
+        if missing:
+            raise NotFound(f"a route is covered by '{missing[0]}', and no file holds that policy any more")
+        for rule in self._routes.rules:
+            if rule.kind is RouteKind.PASS:
+                continue
+            before = self._publisher.active.policies[rule.policy].mode
+            if policies[rule.policy].mode is not before:
+                raise PolicyModeChanged(
+                    f"'{rule.policy}' would go from {before} to {policies[rule.policy].mode} on route {rule.name}; "
+                    "start the gateway anew for that"
+                )
+
+    async def _remember(
+        self,
+        texts: Sequence[PolicyText],
+        policies: Mapping[str, Policy],
+        action: str,
+        failed: Mapping[str, Sequence[str]],
+        *,
+        forced: bool,
+    ) -> list[str]:
+        latest: dict[str, str] = {}
+        for record in await self._store.load_publications():
+            latest.setdefault(record.policy, record.digest)
+        by_file = {policy.file: policy for policy in policies.values()}
+        records = []
+        for text in texts:
+            policy = by_file[text.file]
+            digest = hashlib.sha256(text.text.encode()).hexdigest()
+            if latest.get(policy.name) == digest:
+                continue
+            records.append(
+                PublicationRecord(
+                    policy=policy.name,
+                    version=policy.version,
+                    action=action,
+                    at_s=self._clock.now_s(),
+                    digest=digest,
+                    text=text.text,
+                    forced=forced and bool(failed.get(policy.name)),
+                    failed_tests=len(failed.get(policy.name, ())),
+                )
+            )
+        if records:
+            await self._store.add_publications(records)
+        return [record.policy for record in records]

@@ -32,6 +32,8 @@ from gharial.model.errors import (
 )
 
 NOW = 1_800_000_000.0
+STATEMENTS = ("gharial-claims", "gharial-country", "gharial-purpose")
+"""The headers in which a caller states something of itself."""
 
 
 def hash_credential(text: str) -> bytes:
@@ -185,8 +187,8 @@ def test_what_the_store_says_is_revoked_stays_so_after_a_restart(which):
 def test_our_own_headers_never_reach_the_upstream():
     """Key and purpose headers are to be removed in any case, and a company's token is not."""
     for headers in ((("x-api-key", BILLING.api_key),), (("authorization", "Bearer good"),), ()):
-        assert identify(*headers).remove_headers == ("gharial-purpose", "x-api-key")
-    assert an_identifier().own_headers == {"gharial-purpose", "x-api-key"}
+        assert identify(*headers).remove_headers == (*STATEMENTS, "x-api-key")
+    assert an_identifier().own_headers == {*STATEMENTS, "x-api-key"}
 
 
 # --- none and two ------------------------------------------------------------------------------------------------
@@ -231,7 +233,7 @@ def test_without_a_source_its_header_is_not_a_credential():
     """A gateway without `identity` knows anonymous callers only."""
     identifier = Identifier((), ClientDirectory(), hash_credential=hash_credential, tenant="default")
     got = identifier.identify((("x-api-key", BILLING.api_key), ("authorization", "Bearer good")), NOW)
-    assert got == Identified(Caller("default"), ("gharial-purpose",))
+    assert got == Identified(Caller("default"), STATEMENTS)
 
 
 # --- tokens ------------------------------------------------------------------------------------------------------
@@ -416,8 +418,10 @@ def test_two_purposes_are_refused():
         (ApiKeySource("Authorization"), JwtSource(FakeVerifier({}))),
         (ApiKeySource("x-key"), ApiKeySource("X-Key")),
         (ApiKeySource("Gharial-Purpose"),),
+        (ApiKeySource("Gharial-Country"),),
+        (JwtSource(FakeVerifier({}), "Gharial-Claims"),),
     ],
-    ids=range(3),
+    ids=range(5),
 )
 def test_sources_that_could_be_confused_stop_the_start(sources):
     """A header means one thing."""
@@ -428,7 +432,7 @@ def test_sources_that_could_be_confused_stop_the_start(sources):
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["x-api-key", "authorization", "gharial-purpose", "X-Api-Key", "accept"]),
+            st.sampled_from(["x-api-key", "authorization", *STATEMENTS, "X-Api-Key", "accept"]),
             st.text(st.characters(max_codepoint=255))
             | st.sampled_from([BILLING.api_key, CARE.api_key, "Bearer good", "Bearer bad", "fraud"]),
         ),
@@ -482,7 +486,7 @@ def test_a_new_client_s_credentials_have_their_form_and_are_not_kept():
         ("ok", {"roles": ("",)}),
         ("ok", {"roles": ("a\x00",)}),
         ("ok", {"purpose": "two words"}),
-        ("ok", {"may_assert": ("country",)}),
+        ("ok", {"may_assert": ("role",)}),
     ],
     ids=range(12),
 )

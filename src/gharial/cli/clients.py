@@ -29,8 +29,8 @@ def clients() -> None:
     "--may-assert",
     "may_assert",
     multiple=True,
-    type=click.Choice(["purpose"]),
-    help="What the client may state for itself (header Gharial-Purpose).",
+    type=click.Choice(["purpose", "country", "claims"]),
+    help="What the client may state for itself (headers Gharial-Purpose, Gharial-Country, Gharial-Claims).",
 )
 @config_option
 @json_option

@@ -14,8 +14,8 @@ from gharial.model.errors import AlreadyExists, NotFound
 
 API_KEY = "api_key"
 SECRET = "secret"  # noqa: S105 - a kind of credential, not one
-MAY_ASSERT = frozenset({"purpose"})
-"""What a credential's `may_assert` can name in this version."""
+MAY_ASSERT = ("purpose", "country", "claims")
+"""What a credential's `may_assert` can name: what its caller may state of itself in headers."""
 
 CLIENT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -102,9 +102,9 @@ def new_client(
         raise ValueError(f"a role is 1 to {_MAX_FACT} printable characters")
     if purpose and not PURPOSE.fullmatch(purpose):
         raise ValueError("a purpose is 1 to 64 letters, digits, '.', '_', '-', and begins with a letter or digit")
-    unknown = sorted(set(may_assert) - MAY_ASSERT)
+    unknown = sorted(set(may_assert) - set(MAY_ASSERT))
     if unknown:
-        raise ValueError(f"may_assert knows {', '.join(sorted(MAY_ASSERT))}; not {', '.join(unknown)}")
+        raise ValueError(f"may_assert knows {', '.join(MAY_ASSERT)}; not {', '.join(unknown)}")
     client = ClientRecord(
         name=name,
         team=team,

@@ -18,6 +18,15 @@ from gharial.gate.clients import (
     is_fact,
     new_client,
 )
+from gharial.gate.facts import (
+    CLAIMS_HEADER,
+    COUNTRY_HEADER,
+    FactSources,
+    is_country,
+    is_network,
+    read_stated,
+    with_facts,
+)
 from gharial.gate.headers import PURPOSE_HEADER
 from gharial.gate.outcome import Headers
 from gharial.gate.ports import ClientRecord, JwtVerifier
@@ -65,6 +74,8 @@ class JwtSource:
     team_claim: str = "team"
     roles_claim: str = "roles"
     purpose_claim: str = "purpose"
+    country_claim: str = "country"
+    network_claim: str = "network"
 
 
 Source = ApiKeySource | JwtSource
@@ -86,8 +97,15 @@ class _Presented:
     text: str = field(repr=False)
 
 
+_RESERVED = frozenset({PURPOSE_HEADER, COUNTRY_HEADER, CLAIMS_HEADER})
+
+
 class Identifier:
-    """Identifies the callers of one gateway. Raises ValueError if an API key shares its header with other sources."""
+    """Identifies the callers of one gateway.
+
+    Raises ValueError if a header would carry two kinds of things: an API key and other credentials, or credentials and
+    facts.
+    """
 
     def __init__(
         self,
@@ -96,7 +114,9 @@ class Identifier:
         *,
         hash_credential: Callable[[str], bytes],
         tenant: str,
+        facts: FactSources | None = None,
     ) -> None:
+        self._facts = facts or FactSources()
         self._by_header: dict[str, tuple[Source, ...]] = {}
         for source in sources:
             header = source.header.lower()
@@ -104,29 +124,33 @@ class Identifier:
         for header, group in self._by_header.items():
             if len(group) > 1 and not all(isinstance(source, JwtSource) for source in group):
                 raise ValueError(f"the header {header} can't carry an API key and something else")
-        if PURPOSE_HEADER in self._by_header:
-            raise ValueError(f"the header {PURPOSE_HEADER} carries no credentials")
+        for header in sorted(_RESERVED | self._facts.headers):
+            if header in self._by_header:
+                raise ValueError(f"the header {header} carries no credentials")
         self._clients = clients
         self._hash = hash_credential
         self._tenant = tenant
         keys = {header for header, group in self._by_header.items() if isinstance(group[0], ApiKeySource)}
-        self.own_headers = frozenset({PURPOSE_HEADER, *keys})
+        self.own_headers = frozenset({*_RESERVED, *self._facts.headers, *keys})
         """Headers that are meant for Gharial and never reach an upstream, valid or not."""
         self._remove = tuple(sorted(self.own_headers))
 
-    def identify(self, headers: Headers, now_s: float) -> Identified:
-        """Return who asks.
+    def identify(self, headers: Headers, now_s: float, peer: str = "") -> Identified:
+        """Return who asks. `peer` is the address of the direct peer, empty if the proxy does not tell.
 
         Raises AmbiguousCredentials for two credentials or one header twice, UnknownCredential for one that is not
-        valid, RequestMalformed for a purpose header that can't be read in one way only.
+        valid, RequestMalformed for a header of the caller's own statements that can't be read in one way only.
         """
         presented = self._presented(headers)
-        stated = _stated_purpose(headers)
+        purpose, stated = _stated_purpose(headers), read_stated(headers)
+        may_assert: tuple[str, ...] = ()
         if presented is None:
-            return Identified(Caller(self._tenant), self._remove)
-        if isinstance(presented.sources[0], ApiKeySource):
-            return Identified(self._by_key(presented.text, stated), self._remove)
-        return Identified(self._by_token(presented, now_s), self._remove)
+            caller = Caller(self._tenant)
+        elif isinstance(presented.sources[0], ApiKeySource):
+            caller, may_assert = self._by_key(presented.text, purpose)
+        else:
+            caller = self._by_token(presented, now_s)
+        return Identified(with_facts(caller, may_assert, stated, headers, peer, self._facts), self._remove)
 
     def _presented(self, headers: Headers) -> _Presented | None:
         """Return the one credential of the request, if there is one."""
@@ -147,14 +171,15 @@ class Identifier:
             raise AmbiguousCredentials(f"credentials came in {len(found)} headers")
         return found[0] if found else None
 
-    def _by_key(self, key: str, stated: str) -> Caller:
+    def _by_key(self, key: str, stated: str) -> tuple[Caller, tuple[str, ...]]:
+        """Return the caller, and what it may state of itself."""
         if not key.isascii() or not 0 < len(key) <= _MAX_KEY_CHARS:
             raise UnknownCredential
         found = self._clients.find_by_key(self._hash(key))
         if found is None:
             raise UnknownCredential
         client, credential = found
-        return Caller(
+        caller = Caller(
             tenant=self._tenant,
             client=client.name,
             team=client.team,
@@ -163,6 +188,7 @@ class Identifier:
             credential_id=credential.credential_id,
             source="api_key",
         )
+        return caller, client.may_assert
 
     def _by_token(self, presented: _Presented, now_s: float) -> Caller:
         for source in presented.sources:
@@ -212,6 +238,7 @@ def _purpose(client: ClientRecord, stated: str) -> str:
 def _caller_of(claims: Mapping[str, object], source: JwtSource) -> Caller:
     """Return what a verified token says. A fact of the wrong shape is missing; a client must be there."""
     purpose = claims.get(source.purpose_claim)
+    country, network = claims.get(source.country_claim), claims.get(source.network_claim)
     return Caller(
         tenant="",
         client=_client_of(claims, source.client_claim),
@@ -220,6 +247,8 @@ def _caller_of(claims: Mapping[str, object], source: JwtSource) -> Caller:
         roles=_roles(claims.get(source.roles_claim)),
         claims=_exposed(claims),
         purpose=purpose if isinstance(purpose, str) and PURPOSE.fullmatch(purpose) else "",
+        country=country if isinstance(country, str) and is_country(country) else "",
+        network=network if isinstance(network, str) and is_network(network) else "",
         issuer=_text(claims.get("iss")),
         credential_id=_text(claims.get("jti")),
         source="jwt",

@@ -29,7 +29,8 @@ class RequestHead:
     """A request's head as the proxy normalised it. `target` is the path with its query.
 
     `proxy_route` is the route that the proxy itself chose, or empty if it names none; `response_body` the mode that it
-    announced for this exchange.
+    announced for this exchange. `peer` is the address of whoever is connected to the proxy, with or without a port, or
+    empty if the proxy does not tell; never what a header says.
     """
 
     method: str
@@ -39,6 +40,7 @@ class RequestHead:
     headers: Headers = field(repr=False)
     proxy_route: str = ""
     response_body: BodyMode = BodyMode.UNKNOWN
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ BUFFER_ROOM_BYTES = 65_536
 GATE_ROOM = 64
 """How many calls beyond `limits.in_flight` Envoy hands to the gate, so that the gate says 503 itself."""
 
+_LARGEST_WINDOW_BYTES = 2**31 - 1  # RFC 9113, section 6.5.2
 _HEADERS_WITHIN_S = 10
 _REQUEST_WITHIN_S = 60
 _KEEP_UPSTREAM_CONNECTION_S = 4
@@ -168,8 +169,9 @@ def _http_connection_manager(
         "http_protocol_options": {"accept_http_10": False, "allow_chunked_length": False, "enable_trailers": False},
         "http2_protocol_options": {
             "max_concurrent_streams": 100,
-            "initial_stream_window_size": 65_536,
-            "initial_connection_window_size": 1_048_576,
+            # For HTTP/2 this, not the listener's limit, is how much of an answer Envoy buffers.
+            "initial_stream_window_size": _window_bytes(settings.limits),
+            "initial_connection_window_size": _window_bytes(settings.limits),
         },
         # --- nobody's word but the connection's
         "use_remote_address": True,
@@ -243,7 +245,7 @@ def _ext_proc(message_timeout_s: float) -> Json:
         "route_cache_action": "RETAIN",
         # A change that Envoy does not allow is an error then, instead of being left out in silence.
         "mutation_rules": {"disallow_is_error": True},
-        "request_attributes": ["xds.route_name"],
+        "request_attributes": ["xds.route_name", "source.address"],
         "response_attributes": ["response.code_details"],
         "processing_mode": _processing_mode(RouteKind.PROTECT),
     }
@@ -331,15 +333,7 @@ def _upstream_cluster(name: str, upstream: Upstream, limits: LimitSettings, ca_b
     if _is_address(upstream.address):
         cluster["type"] = "STATIC"
     else:
-        cluster |= {
-            "type": "STRICT_DNS",
-            "respect_dns_ttl": True,
-            "dns_refresh_rate": _duration(_RETRY_DNS_S),
-            "dns_failure_refresh_rate": {"base_interval": "1s", "max_interval": _duration(_RETRY_DNS_S)},
-            "dns_lookup_family": "V4_PREFERRED",
-        }
-        if upstream.resolver is not None:
-            cluster["typed_dns_resolver_config"] = _resolver(upstream.resolver)
+        cluster["cluster_type"] = {"name": "envoy.clusters.dns", "typed_config": _dns_cluster(upstream)}
     if upstream.tls:
         ca = upstream.ca or ca_bundle
         if ca is None:
@@ -348,16 +342,26 @@ def _upstream_cluster(name: str, upstream: Upstream, limits: LimitSettings, ca_b
     return cluster
 
 
-def _resolver(resolver: str) -> Json:
-    address, _, port = resolver.rpartition(":")
-    return {
-        "name": "envoy.network.dns_resolver.cares",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
-            "resolvers": [_socket_address(address.strip("[]"), int(port))],
-            "dns_resolver_options": {"no_default_search_domain": True},
-        },
+def _dns_cluster(upstream: Upstream) -> Json:
+    """Ask again when a record's time is over, and every few seconds while there is no answer."""
+    made: Json = {
+        "@type": "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster",
+        "respect_dns_ttl": True,
+        "dns_refresh_rate": _duration(_RETRY_DNS_S),
+        "dns_failure_refresh_rate": {"base_interval": "1s", "max_interval": _duration(_RETRY_DNS_S)},
+        "dns_lookup_family": "V4_PREFERRED",
     }
+    if upstream.resolver is not None:
+        address, _, port = upstream.resolver.rpartition(":")
+        made["typed_dns_resolver_config"] = {
+            "name": "envoy.network.dns_resolver.cares",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+                "resolvers": [_socket_address(address.strip("[]"), int(port))],
+                "dns_resolver_options": {"no_default_search_domain": True},
+            },
+        }
+    return made
 
 
 def _circuit_breakers(most: int) -> Json:
@@ -393,6 +397,10 @@ def _is_address(host: str) -> bool:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:g}s"
+
+
+def _window_bytes(limits: LimitSettings) -> int:
+    return min(buffer_limit_bytes(limits.body_bytes), _LARGEST_WINDOW_BYTES)
 
 
 def _kilobytes(size_bytes: int) -> int:

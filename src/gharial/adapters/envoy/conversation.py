@@ -199,6 +199,7 @@ def read_request_head(message: pb.ProcessingRequest) -> RequestHead | None:
         headers=headers,
         proxy_route=messages.route_name(message),
         response_body=mode,
+        peer=messages.peer_address(message),
     )
 
 

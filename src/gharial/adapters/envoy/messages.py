@@ -16,6 +16,7 @@ VIA_UPSTREAM = "via_upstream"
 
 _ATTRIBUTES = "envoy.filters.http.ext_proc"
 _ROUTE_NAME = "xds.route_name"
+_PEER = "source.address"
 _CODE_DETAILS = "response.code_details"
 
 _MODES: dict[int, BodyMode] = {
@@ -51,6 +52,11 @@ def read_headers(head: pb.HttpHeaders) -> tuple[dict[str, str], Headers]:
 def route_name(message: pb.ProcessingRequest) -> str:
     """Return the name of the route that Envoy chose, or empty."""
     return _attribute(message, _ROUTE_NAME)
+
+
+def peer_address(message: pb.ProcessingRequest) -> str:
+    """Return address and port of the connection's other end as Envoy saw it, or empty."""
+    return _attribute(message, _PEER)
 
 
 def code_details(message: pb.ProcessingRequest) -> str:

@@ -190,8 +190,13 @@ class Gateway:
     async def all_ended(self) -> None:
         """Wait until every exchange was told its end."""
         async with asyncio.timeout(10):
-            while not all(exchange.named("end") for exchange in self.exchanges):  # noqa: ASYNC110
+            while not all(exchange.named("end") for exchange in self.exchanges) or self.under_way:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+
+    @property
+    def under_way(self) -> int:
+        """How many exchanges the gate has now, if it is the harness's own."""
+        return self.server.counters.under_way if self.server is not None else 0
 
 
 async def _read_some(reader: asyncio.StreamReader) -> bytes:

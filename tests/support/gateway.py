@@ -452,8 +452,17 @@ async def a_home() -> AsyncIterator[Home]:
         shutil.rmtree(base)
 
 
-def write_gateway(home: Home, upstreams: Mapping[str, Any], *, policy: str = POLICY, **more: Any) -> None:
-    """Write configuration, policy and keys. The KEK lies outside the run folder, where it would be found."""
+def write_gateway(
+    home: Home,
+    upstreams: Mapping[str, Any],
+    *,
+    policy: str = POLICY,
+    files: Mapping[str, str] | None = None,
+    **more: Any,
+) -> None:
+    """Write configuration, policy, keys and `files`. The KEK lies outside the run folder, where it would be found."""
+    for name, text in (files or {}).items():
+        (home.base / name).write_text(text)
     (home.base / "policies").mkdir()
     (home.base / "policies" / "customer-data.yaml").write_text(policy)
     make_key_files(home.run / "keys.json", home.base / "secret" / "kek")
@@ -462,9 +471,9 @@ def write_gateway(home: Home, upstreams: Mapping[str, Any], *, policy: str = POL
 
 
 @contextlib.asynccontextmanager
-async def a_gateway(upstreams: Mapping[str, Any], *, policy: str = POLICY, **more: Any) -> AsyncIterator[Home]:
-    """A running gateway. `more` replaces whole sections of its settings."""
+async def a_gateway(upstreams: Mapping[str, Any], **more: Any) -> AsyncIterator[Home]:
+    """A running gateway; see `write_gateway`. What else is named replaces whole sections of its settings."""
     async with a_home() as home:
-        write_gateway(home, upstreams, policy=policy, **more)
+        write_gateway(home, upstreams, **more)
         await home.start()
         yield home

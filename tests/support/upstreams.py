@@ -8,6 +8,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class SeenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """What to write, byte for byte; `then` waits for more, `then_close` closes the connection, `then_hang` is silent."""
+    """What to write, byte for byte; `then` gives more, `then_close` closes the connection, `then_hang` is silent."""
 
     data: bytes
     then: Callable[[], Awaitable[bytes]] | None = None
@@ -149,10 +150,9 @@ class _Dns(asyncio.DatagramProtocol):
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._transport: asyncio.DatagramTransport | None = None
+        self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
@@ -171,7 +171,6 @@ class _Dns(asyncio.DatagramProtocol):
         reply = number + struct.pack("!HHHHH", flags, 1, int(known), 0, 0) + question
         if known and address is not None:
             reply += b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 1, 4) + bytes(map(int, address.split(".")))
-        assert self._transport is not None
         self._transport.sendto(reply, addr)
 
 

@@ -192,14 +192,16 @@ class _Child:
         process = self.process
         if process is not None and process.returncode is None:
             self.state = State.STOPPING
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.spec.stop_within_s):
-                    if self.spec.stop is not None:
-                        await self.spec.stop()
-                    else:
-                        process.terminate()
-                    await process.wait()
-            await self._kill()
+            try:
+                with contextlib.suppress(TimeoutError, OSError):
+                    async with asyncio.timeout(self.spec.stop_within_s):
+                        if self.spec.stop is not None:
+                            await self.spec.stop()
+                        else:
+                            process.terminate()
+                        await process.wait()
+            finally:
+                await self._kill()
         self.state = State.STOPPED
 
     async def _kill(self) -> None:

@@ -11,26 +11,34 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gharial.adapters.metrics import CONTENT_TYPE
 from gharial.gate.operate import ClientFacts, Operations
 from gharial.model.errors import AdminUnavailable, GharialError, RequestMalformed, problem_body
+from gharial.model.publication import PublicationRecord
 
 MAX_REQUEST_BYTES = 64 * 1024
 
 
-def admin_app(operations: Operations, status: Callable[[], dict[str, Any]]) -> Starlette:
-    """Return the ASGI application of the admin socket."""
+def admin_app(
+    operations: Operations,
+    status: Callable[[], dict[str, Any]],
+    publications: Publications,
+    readiness: Callable[[], list[str]],
+    metrics: Callable[[], bytes],
+) -> Starlette:
+    """Return the ASGI application of the admin socket. `readiness` lists what keeps the gate from being ready."""
 
     async def get_status(_: Request) -> JSONResponse:
         return JSONResponse(status())
@@ -38,14 +46,42 @@ def admin_app(operations: Operations, status: Callable[[], dict[str, Any]]) -> S
     async def get_livez(_: Request) -> JSONResponse:
         return JSONResponse({})
 
+    async def get_readyz(_: Request) -> JSONResponse:
+        problems = readiness()
+        return JSONResponse({"ready": not problems, "problems": problems}, status_code=503 if problems else 200)
+
+    async def get_metrics(_: Request) -> Response:
+        return Response(metrics(), media_type=CONTENT_TYPE)
+
+    async def publish(request: Request) -> JSONResponse:
+        wanted = await _decoded(request, PublishRequest)
+        return JSONResponse({"changed": await publications.publish(force=wanted.force)})
+
+    async def start_canary(request: Request) -> JSONResponse:
+        wanted = await _decoded(request, CanaryRequest)
+        await publications.try_out([Path(file) for file in wanted.files], wanted.percent, frozenset(wanted.routes))
+        return JSONResponse({})
+
+    async def end_canary(_: Request) -> JSONResponse:
+        publications.end_canary()
+        return JSONResponse({})
+
+    async def get_history(_: Request) -> JSONResponse:
+        return JSONResponse([asdict(record) for record in await publications.history()])
+
+    async def rollback(request: Request) -> JSONResponse:
+        wanted = await _decoded(request, RollbackRequest)
+        record = await publications.rollback(wanted.policy, wanted.number, force=wanted.force)
+        return JSONResponse({"policy": record.policy, "version": record.version, "number": record.number})
+
     async def get_clients(_: Request) -> JSONResponse:
         return JSONResponse(await operations.list_clients())
 
     async def add_client(request: Request) -> JSONResponse:
+        facts = await _decoded(request, ClientFacts)
         try:
-            facts = msgspec.json.decode(await _bounded_body(request), type=ClientFacts)
             made = await operations.add_client(facts)
-        except (ValueError, msgspec.ValidationError) as error:
+        except ValueError as error:
             raise RequestMalformed(str(error)) from None
         return JSONResponse(dict(made), status_code=201)
 
@@ -61,7 +97,14 @@ def admin_app(operations: Operations, status: Callable[[], dict[str, Any]]) -> S
 
     routes = [
         Route("/livez", _guarded(get_livez)),
+        Route("/readyz", _guarded(get_readyz)),
+        Route("/metrics", _guarded(get_metrics)),
         Route("/status", _guarded(get_status)),
+        Route("/policies/publish", _guarded(publish), methods=["POST"]),
+        Route("/policies/canary", _guarded(start_canary), methods=["POST"]),
+        Route("/policies/canary/end", _guarded(end_canary), methods=["POST"]),
+        Route("/policies/history", _guarded(get_history)),
+        Route("/policies/rollback", _guarded(rollback), methods=["POST"]),
         Route("/clients", _guarded(get_clients), methods=["GET"]),
         Route("/clients", _guarded(add_client), methods=["POST"]),
         Route("/clients/{name}/revoke", _guarded(revoke_client), methods=["POST"]),
@@ -71,17 +114,66 @@ def admin_app(operations: Operations, status: Callable[[], dict[str, Any]]) -> S
     return Starlette(routes=routes)
 
 
-Handler = Callable[[Request], Awaitable[JSONResponse]]
+class PublishRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Publish what stands in the policy files now; `force`: although tests of theirs fail."""
+
+    force: bool = False
+
+
+class CanaryRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Let the policies of these files serve a part of the callers, on these routes (none: on all)."""
+
+    files: tuple[str, ...]
+    percent: int
+    routes: tuple[str, ...] = ()
+
+
+class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Go back to an earlier publication of a policy; without a number, to the one before."""
+
+    policy: str
+    number: int | None = None
+    force: bool = False
+
+
+class Publications(Protocol):
+    """What an operator does with policies."""
+
+    async def publish(self, *, force: bool) -> list[str]:
+        """Publish the files; returns the names of the policies that changed."""
+
+    async def try_out(self, files: Sequence[Path], percent: int, routes: frozenset[str]) -> None:
+        """Start a canary."""
+
+    def end_canary(self) -> None:
+        """End it."""
+
+    async def rollback(self, policy: str, number: int | None, *, force: bool) -> PublicationRecord:
+        """Publish an earlier text again, and write it into the policy's file."""
+
+    async def history(self) -> Sequence[PublicationRecord]:
+        """All publications, newest first."""
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+_Wanted = TypeVar("_Wanted")
 
 
 def _guarded(handler: Handler) -> Handler:
-    async def guarded(request: Request) -> JSONResponse:
+    async def guarded(request: Request) -> Response:
         try:
             return await handler(request)
         except GharialError as error:
             return JSONResponse({**problem_body(error), "detail": str(error)}, status_code=error.status)
 
     return guarded
+
+
+async def _decoded(request: Request, kind: type[_Wanted]) -> _Wanted:
+    try:
+        return msgspec.json.decode(await _bounded_body(request) or b"{}", type=kind)
+    except msgspec.DecodeError as error:
+        raise RequestMalformed(str(error)) from None
 
 
 async def _bounded_body(request: Request) -> bytes:

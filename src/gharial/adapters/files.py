@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gharial.crypto.keyfile import unwrap_keyset
 from gharial.crypto.keyset import Keyset, parse_kek
+from gharial.gate.publishing import PolicyText
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
 from gharial.model.errors import ConfigInvalid, KeyFileUnusable, PolicyInvalid, Problem
 from gharial.model.plan import Mode
@@ -74,6 +75,25 @@ def policy_files(settings: Settings, base: Path) -> Iterator[Path]:
         parent, name = os.path.split(pattern)
         folder = base / parent
         yield from sorted(folder.glob(name)) if "*" in name else [folder / name]
+
+
+def load_policy_texts(settings: Settings, base: Path) -> list[PolicyText]:
+    """Return the policy files as they are now. Raises PolicyInvalid naming those that can't be read."""
+    return read_policy_texts(policy_files(settings, base), base)
+
+
+def read_policy_texts(files: Iterable[Path], base: Path) -> list[PolicyText]:
+    """Return what stands in these policy files. Raises PolicyInvalid naming those that can't be read."""
+    found: list[PolicyText] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            found.append(PolicyText(_shown(file, base), _read_text(file, MAX_POLICY_BYTES)))
+        except (OSError, ValueError) as error:
+            problems.append(Problem(_shown(file, base), 1, 1, f"can't be read ({type(error).__name__})"))
+    if problems:
+        raise PolicyInvalid(problems)
+    return found
 
 
 def _load_policies(settings: Settings, base: Path) -> dict[str, Policy]:

@@ -18,6 +18,7 @@ from gharial.adapters.audit_file import AuditFile, open_audit
 from gharial.adapters.envoy.ext_proc import Server, serve
 from gharial.adapters.files import GatewayFiles, load_gateway_files, load_keyset
 from gharial.adapters.jwks import JwksFileVerifier
+from gharial.adapters.metrics import GateCollector, render
 from gharial.adapters.store import SqliteStore, open_store
 from gharial.crypto.digest import credential_hash
 from gharial.crypto.keyset import Keyset
@@ -27,13 +28,17 @@ from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
 from gharial.gate.operate import Operations, random_id, status
 from gharial.gate.ports import NoConsent
 from gharial.gate.publish import Publisher
+from gharial.gate.publishing import Publishing, Readiness
+from gharial.gate.routes import RouteTable
 from gharial.gate.services import Counters, Services
 from gharial.model.errors import GharialError
 from gharial.model.finding import Limits
+from gharial.policy.document import Policy
 from gharial.settings import Jwt, Settings
 from gharial.watch.incidents import IncidentBook
 from gharial.watch.meter import BudgetBook
 from gharial.wiring.log import Log, make_log
+from gharial.wiring.publications import FilePublications
 from gharial.wiring.world import SystemClock, iso_time, random_bytes
 
 LONGEST_WINDOW_S = 35 * 86_400
@@ -94,7 +99,13 @@ async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit:
     def report() -> dict[str, Any]:
         return status(services, started_s=started_s, version=__version__, extra=_extra(settings, server, audit))
 
-    admin, admin_task = await serve_admin(admin_app(operations, report), files.admin_socket)
+    readiness = Readiness()
+    publishing = Publishing(services.publisher, services.routes, store, clock, run_policy_tests, readiness)
+    publications = FilePublications(files, publishing, services.publisher)
+    await publications.remember_start()
+    metrics = GateCollector(services.counters, readiness, lambda: server.counters.under_way)
+    app = admin_app(operations, report, publications, lambda: _unready(readiness, audit), lambda: render(metrics))
+    admin, admin_task = await serve_admin(app, files.admin_socket)
     keepers = [
         asyncio.create_task(_keep_house(services, store, log)),
         asyncio.create_task(deliver_waiting(_courier(files, store, log), wake)),
@@ -178,6 +189,18 @@ def _jwt_source(jwt: Jwt) -> JwtSource:
         roles_claim=jwt.roles_claim,
         purpose_claim=jwt.purpose_claim,
     )
+
+
+def _unready(readiness: Readiness, audit: AuditFile) -> list[str]:
+    """Return what keeps the gate from being ready: the last publication failed, or the audit can't be written."""
+    problems = [f"the policies on disk are not active: {problem}" for problem in readiness.problems]
+    return problems if audit.writable else [*problems, "the audit can't be written"]
+
+
+def run_policy_tests(policy: Policy, routes: RouteTable) -> list[str]:
+    """Run a policy's own tests; a line for each that fails."""
+    del policy, routes
+    return []
 
 
 def _extra(settings: Settings, server: Server, audit: AuditFile) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import aiohttp
 
+from gharial.adapters.admin import AdminClient
 from gharial.adapters.envoy.config import EnvoyPaths, bootstrap, envoy_routes
 from gharial.adapters.envoy.process import EnvoyAdmin, command, find_envoy
 from gharial.adapters.files import GatewayFiles, load_gateway_files
 from gharial.adapters.supervise import ChildSpec, NotReady, Supervisor
 from gharial.adapters.system_ca import find_system_ca_bundle
-from gharial.model.errors import GateUnavailable
+from gharial.model.errors import GateUnavailable, GharialError
 from gharial.wiring.checks import check_port, check_start
 from gharial.wiring.gate_process import GRACE_S
 from gharial.wiring.log import Log, make_log
@@ -87,6 +88,7 @@ async def _run(files: GatewayFiles, log: Log, say: Say) -> int:
         return 0
     except NotReady as error:
         raise GateUnavailable(f"{error} did not start; {_last_words(files, str(error))}") from None
+    loop.add_signal_handler(signal.SIGHUP, lambda: _publish_soon(files, log))
     reporter = asyncio.create_task(_report_parts(supervisor, files.run_dir / "parts.json"))
     say(_greeting(files))
     await stopping
@@ -95,6 +97,25 @@ async def _run(files: GatewayFiles, log: Log, say: Say) -> int:
     await supervisor.stop()
     (files.run_dir / "parts.json").unlink(missing_ok=True)
     return 0
+
+
+_publishing: set[asyncio.Task[None]] = set()
+
+
+def _publish_soon(files: GatewayFiles, log: Log) -> None:
+    task = asyncio.create_task(_publish(files, log))
+    _publishing.add(task)
+    task.add_done_callback(_publishing.discard)
+
+
+async def _publish(files: GatewayFiles, log: Log) -> None:
+    """Publish the policy files as they are now (SIGHUP); if that fails, the active policies stay."""
+    try:
+        changed = await asyncio.to_thread(AdminClient(files.admin_socket).call, "POST", "/policies/publish")
+    except GharialError as error:
+        log("policies.rejected", code=error.code, why=str(error))
+    else:
+        log("policies.published", changed=", ".join(changed["changed"]) or "none")
 
 
 def _gate_spec(files: GatewayFiles) -> ChildSpec:

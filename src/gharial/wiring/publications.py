@@ -1,0 +1,70 @@
+"""Publishing from files: reads them, hands them to the use case, and writes an earlier text back where it belongs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gharial.adapters.files import GatewayFiles, load_policy_texts, read_policy_texts
+from gharial.gate.publish import Publisher
+from gharial.gate.publishing import PolicyText, Publishing
+from gharial.model.errors import NotFound, RequestMalformed
+from gharial.model.publication import PublicationRecord
+
+
+class FilePublications:
+    """Implements `adapters.admin.Publications` for the policy files of one gateway."""
+
+    def __init__(self, files: GatewayFiles, publishing: Publishing, publisher: Publisher) -> None:
+        self._files = files
+        self._publishing = publishing
+        self._publisher = publisher
+
+    async def publish(self, *, force: bool) -> list[str]:
+        """See Publications."""
+        return await self._publishing.publish(self._texts(), force=force)
+
+    async def try_out(self, files: Sequence[Path], percent: int, routes: frozenset[str]) -> None:
+        """See Publications. Raises RequestMalformed for a part that can't be one."""
+        try:
+            await self._publishing.try_out(read_policy_texts(files, self._files.base), percent, routes)
+        except ValueError as error:
+            raise RequestMalformed(str(error)) from None
+
+    def end_canary(self) -> None:
+        """See Publications."""
+        self._publishing.end_canary()
+
+    async def rollback(self, policy: str, number: int | None, *, force: bool) -> PublicationRecord:
+        """See Publications. The file is written only after the earlier text has become active."""
+        active = self._publisher.active.policies.get(policy)
+        if active is None:
+            raise NotFound(f"there is no active policy '{policy}'")
+        record = await self._publishing.rollback_text(policy, number)
+        texts = [replace(t, text=record.text) if t.file == active.file else t for t in self._texts()]
+        await self._publishing.publish(texts, force=force, action="rollback")
+        _replace_file(self._files.base / active.file, record.text.encode())
+        return record
+
+    async def history(self) -> Sequence[PublicationRecord]:
+        """See Publications."""
+        return await self._publishing.history()
+
+    async def remember_start(self) -> None:
+        """Note in the history what the gate started with, where that is new."""
+        await self._publishing.remember_start(self._texts())
+
+    def _texts(self) -> list[PolicyText]:
+        return load_policy_texts(self._files.settings, self._files.base)
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(path)

@@ -79,3 +79,4 @@ async def test_a_hop_is_believed_as_far_as_its_own_entry():
     assert address == "198.51.100.8"
     assert (caller.country, caller.network) == ("DE", "corporate")
     assert not {"x-country", "x-network"} & set(upstream)
+    assert upstream["x-forwarded-for"].replace(" ", "") == "10.0.0.1,198.51.100.7,198.51.100.8,127.0.0.1"

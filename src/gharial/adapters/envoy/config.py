@@ -177,8 +177,10 @@ def _http_connection_manager(
         "use_remote_address": True,
         # No address is internal. An empty list would not do: Envoy then takes all private addresses for internal.
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
-        "skip_xff_append": False,
-        "early_header_mutation_extensions": [_remove_control_headers()],
+        # The early mutation appends instead: for a peer on the loopback interface Envoy itself would write the
+        # machine's address, which is no hop's, and every client behind a local proxy would seem to be the machine.
+        "skip_xff_append": True,
+        "early_header_mutation_extensions": [_mutate_early()],
         "generate_request_id": False,
         # --- nothing about us, nothing about the upstream
         "server_header_transformation": "OVERWRITE",
@@ -217,10 +219,11 @@ def _http_connection_manager(
     }
 
 
-def _remove_control_headers() -> Json:
-    """Remove, before anything reads them, the headers by which a client could steer Envoy or the gate."""
+def _mutate_early() -> Json:
+    """Before anything reads them: remove the headers by which a client could steer Envoy or the gate, and append the
+    direct peer's address to `X-Forwarded-For`."""
     return {
-        "name": "remove_control_headers",
+        "name": "early",
         "typed_config": {
             "@type": (
                 "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
@@ -228,6 +231,17 @@ def _remove_control_headers() -> Json:
             "mutations": [
                 {"remove_on_match": {"key_matcher": {"prefix": prefix, "ignore_case": True}}}
                 for prefix in ("x-envoy-", "x-gharial-")
+            ]
+            + [
+                {
+                    "append": {
+                        "header": {
+                            "key": "x-forwarded-for",
+                            "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+                        },
+                        "append_action": "APPEND_IF_EXISTS_OR_ADD",
+                    }
+                }
             ],
         },
     }

@@ -46,8 +46,8 @@ def test_the_reader_agrees_with_the_oracle_byte_for_byte(text: str, plan: Plan, 
         assert refusal(lambda: surveyed(plan, text)) == code
         return
     reader = surveyed(plan, text)
-    assert [(set(s.cells), list(s.subjects)) for s in reader.survey()] == [
-        (oracle.seen[at].cells, oracle.seen[at].subjects) for at in oracle.reported
+    assert [(set(s.cells), list(s.subjects), list(s.values)) for s in reader.survey()] == [
+        (oracle.seen[at].cells, oracle.seen[at].subjects, oracle.seen[at].values) for at in oracle.reported
     ]
     variants = [data.draw(st.integers(0, len(plan.variants) - 1)) for _ in oracle.reported]
     try:

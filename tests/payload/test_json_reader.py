@@ -265,6 +265,32 @@ def test_valid_values_are_accepted(value: str) -> None:
         assert rewritten(EVERYTHING, body).body.decode() == body
 
 
+def reported(plan: Plan, body: str) -> list[list[tuple[int, str, str]]]:
+    return [[(cell, str(kind), text) for cell, kind, text in scope.values] for scope in reader_of(plan, body).survey()]
+
+
+def test_values_are_reported_with_the_person_they_belong_to() -> None:
+    """Each record's facts are its own, in the order of the document; what no cell reports is not handed out."""
+    plan = make_plan(
+        {"$..id": Op.CLEAR, "$..country": Op.MASK, "$..email": Op.MASK},
+        subjects={"$..id": "customer"},
+        reports=["$..country"],
+    )
+    rows = '{"country":"DE","id":1,"email":"x"},{"id":2,"Country":null,"home":{"COUNTRY":1.50,"x":[{"country":"fr"}]}}'
+    records = [[(1, "s", "DE")], [(1, "0", ""), (1, "n", "1.50"), (1, "s", "fr")]]
+    for body in (f"[{rows}]", f'{{"rows":[{rows}]}}'):
+        assert reported(plan, body) == records
+    assert "DE" not in repr(reader_of(plan, f"[{rows}]").survey())
+
+
+def test_scalars_in_a_container_that_is_not_opened_are_reported_each() -> None:
+    """A list of facts tells each of them, escapes decoded; of a name that occurs twice in there, both values."""
+    plan = make_plan({"$.facts": Op.CLEAR, "$.x": Op.MASK}, reports=["$.facts"])
+    body = r'{"x":1,"facts":["\u0044E",{"a":"FR","a" : "US","[\"":[true,-1e5,null,{}]}]}'
+    told = [(0, "s", "DE"), (0, "s", "FR"), (0, "s", "US"), (0, "b", "true"), (0, "n", "-1e5"), (0, "0", "")]
+    assert reported(plan, body) == [told]
+
+
 def timed(work: Any) -> float:
     started = time.perf_counter()
     with pytest.raises(GharialError):

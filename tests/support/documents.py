@@ -113,6 +113,7 @@ def path_plans(draw: st.DrawFn) -> Plan:
     return make_plan(
         show,
         subjects={path: "customer" for path in show if draw(st.booleans())},
+        reports=[path for path in show if draw(st.booleans())],
         unlisted=draw(st.sampled_from(list(Unlisted))),
         variants=variants,
     )
@@ -150,6 +151,7 @@ def wild_plans(draw: st.DrawFn) -> Plan:
                 tag="tag",
                 steps=tuple(draw(st.integers(0, len(steps) - 1)) for _ in range(variants)),
                 subject=draw(st.sampled_from(["", "customer"])),
+                report=draw(st.booleans()),
             )
             for _ in range(cells)
         ),

@@ -45,6 +45,7 @@ class Seen:
 
     subjects: list[tuple[str, str]]
     cells: set[int] = field(default_factory=set)
+    values: list[tuple[int, Kind, str]] = field(default_factory=list)
 
 
 def parse(text: str) -> Value:
@@ -82,6 +83,12 @@ def _value(text: str, at: int) -> tuple[Value, int]:
             at = _skip(text, at + 1)
     value.text = text[start : at + 1]
     return value, at + 1
+
+
+def _leaves(value: Value) -> list[str]:
+    if value.kind == "scalar":
+        return [value.text]
+    return [text for _, child in value.children for text in _leaves(child)]
 
 
 def _leaf(text: str) -> tuple[Kind, str]:
@@ -179,6 +186,8 @@ class Oracle:
         if cell != NONE:
             self.seen[scope].cells.add(cell)
         if not value.opened:
+            if cell != NONE and self.plan.cells[cell].report:
+                self.seen[scope].values += [(cell, *_leaf(text)) for text in _leaves(value)]
             return
         for at, (name, child) in enumerate(value.children):
             below, named = self._next(node, name, at)

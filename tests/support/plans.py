@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gharial.model.finding import Kind, Transform
 from gharial.model.place import BodyPath, Segment, Select, fold_name, parse_place
@@ -21,10 +21,12 @@ def make_plan(
     show: Mapping[str, Show],
     *,
     subjects: Mapping[str, str] | None = None,
+    reports: Collection[str] = (),
     unlisted: Unlisted = Unlisted.DROP,
     variants: int = 1,
 ) -> Plan:
-    """Build a plan: `show` maps a JSONPath to its steps, `subjects` some of these paths to their id space.
+    """Build a plan: `show` maps a JSONPath to its steps, `subjects` some of these paths to their id space; the
+    values at `reports` are handed to the gate.
 
     Where two paths meet the same place the later one in `show` wins. What lies below a tagged place and is not listed
     itself gets no cell of its own: it inherits.
@@ -44,7 +46,8 @@ def make_plan(
             if step not in steps:
                 steps.append(step)
             numbers.append(steps.index(step))
-        cells.append(Cell(tag="tag", steps=tuple(numbers), subject=(subjects or {}).get(path, "")))
+        subject = (subjects or {}).get(path, "")
+        cells.append(Cell(tag="tag", steps=tuple(numbers), subject=subject, report=path in reports))
     return Plan(
         format=PLAN_FORMAT,
         policy="test",

@@ -76,11 +76,23 @@ class FlatActs:
 class Shape:
     """What the plan says of an object with these names at this state. Records of one kind share one shape.
 
-    `opening` are (member, its state) where a container would be opened. `cells` are met by an object that holds no
-    container in such a place; `settled_cells` by every object, whatever its values.
+    `opening` are (member, its state) where a container would be opened or a value is reported, `reports` those of them
+    where it is reported. `cells` are met by an object that holds no container in such a place; `settled_cells` by every
+    object, whatever its values.
     """
 
-    __slots__ = ("_flat", "cells", "name_bytes", "names", "opening", "prefixes", "settled_cells", "states", "subjects")
+    __slots__ = (
+        "_flat",
+        "cells",
+        "name_bytes",
+        "names",
+        "opening",
+        "prefixes",
+        "reports",
+        "settled_cells",
+        "states",
+        "subjects",
+    )
 
     def __init__(self, program: Program, state: State, names: Sequence[str]) -> None:
         known = program.resolve(state)
@@ -94,7 +106,8 @@ class Shape:
         # name that needs an escape may have two shortest ones (\u001f, \u001F), so it always takes the closer look.
         escaped = any(b"\\" in name for name in quoted)
         self.name_bytes = _NEVER if escaped else sum(map(len, self.prefixes)) + (1 if names else 2)
-        self.opening = [(at, below) for at, below in enumerate(states) if below.opens]
+        self.opening = [(at, below) for at, below in enumerate(states) if below.opens or below.reports]
+        self.reports = [(at, below) for at, below in self.opening if below.reports]
         self.subjects = [(name, below.subject) for name, below in zip(names, states, strict=True) if below.subject]
         self.cells = frozenset(below.cell for below in states) - {NONE}
         self.settled_cells = frozenset(below.cell for below in states if not below.opens) - {NONE}

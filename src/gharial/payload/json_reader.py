@@ -23,6 +23,10 @@ not opened duplicates are legal.
 A value belongs to the innermost scope around it; an opened object that is a scope belongs to its own. Every member,
 element and root that is reached through opened containers and has a cell, meets that cell in its scope.
 
+**Reported values.** A scalar that meets a cell with `report` is reported with its scope, null and empty strings too. Of
+a container that meets one and is not opened each scalar is, in the scope of the container; where a name occurs twice in
+there, the values of both. All of one scope are in document order.
+
 **Acts.** A value with a cell gets the cell's step in the variant of its scope; a value without one gets `unlisted`.
 
 * DROP: the member or element goes, as a whole, opened or not. The root can't go: it becomes `{}`, `[]` or `null`.
@@ -54,7 +58,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gharial.model.errors import BodyMalformed, BodyTooDeep, BodyTooLarge, TooManyValues
-from gharial.model.finding import Limits, Rewritten, Scope, Transform
+from gharial.model.finding import Kind, Limits, Rewritten, Scope, Transform
 from gharial.model.plan import NONE, Plan
 from gharial.payload.json_levels import (
     ARRAY,
@@ -72,7 +76,15 @@ from gharial.payload.json_levels import (
     first_byte,
     subject_text,
 )
-from gharial.payload.json_text import WHITE_SPACE, count_values, is_deeper, is_plain, scan_names
+from gharial.payload.json_text import (
+    WHITE_SPACE,
+    count_values,
+    decode_leaf,
+    is_deeper,
+    is_plain,
+    scan_names,
+    scan_scalars,
+)
 from gharial.payload.json_writer import Writer
 from gharial.payload.program import State, program_of
 
@@ -104,6 +116,7 @@ class JsonReader:
         self._marked = False
         self._root: Entry | None = None
         self._root_scope = OpenScope(())
+        self._values: dict[OpenScope, list[tuple[int, Kind, str]]] = {}
         self._scopes: list[OpenScope] = []
         self._reported: tuple[Scope, ...] | None = None
         self._shapes: dict[tuple[State, tuple[str, ...]], Shape] = {}
@@ -143,9 +156,10 @@ class JsonReader:
             for scope in self._scopes:
                 if scope.cells:
                     scope.index = len(reported)
-                    reported.append(Scope(scope.cells, scope.subjects))
+                    reported.append(Scope(scope.cells, scope.subjects, tuple(self._values.get(scope, ()))))
             self._reported = tuple(reported)
             self._chunks.clear()
+            self._values.clear()
         return self._reported
 
     def finish(
@@ -244,7 +258,7 @@ class JsonReader:
         level = Object(state, scope, shape, values, prefixes)
         if state.cell != NONE:
             scope.meets(state.cell)
-        if flat or not shape.opening:
+        if not shape.opening or (flat and not shape.reports):
             cells = scope.cells
             scope.cells = cells | shape.cells if cells else shape.cells
             return level
@@ -253,12 +267,14 @@ class JsonReader:
         for at, below in shape.opening:
             value = values[at]
             first = first_byte(value)
-            if first == OBJECT:
+            if first == OBJECT and below.opens:
                 children[at] = self._object(value, below, scope, records, depth + 1)
-            elif first == ARRAY:
+            elif first == ARRAY and below.opens:
                 children[at] = self._array(value, below, scope, records=records, depth=depth + 1)
             elif below.cell != NONE:
                 scope.meets(below.cell)
+                if below.reports:
+                    self._report(value, below, scope)
         level.children = children or None
         return level
 
@@ -333,6 +349,8 @@ class JsonReader:
                 own = outer or self._new_scope(())
             own.cells = own.cells | shape.cells if own.cells else shape.cells
             scopes.append(own)
+            for at, member in shape.reports:
+                self._report(members[shape.names[at]], member, own)
         return Records(state, scope, below, found, shapes, scopes)
 
     def _settled(self, raw: bytes | msgspec.Raw, state: State, scope: OpenScope) -> OpenScope:
@@ -341,7 +359,14 @@ class JsonReader:
             scope = self._new_scope(((state.subject, text),))
         if state.cell != NONE:
             scope.meets(state.cell)
+            if state.reports:
+                self._report(raw, state, scope)
         return scope
+
+    def _report(self, raw: bytes | msgspec.Raw, state: State, scope: OpenScope) -> None:
+        """Keep each scalar of a value that is not opened for whoever decides about this scope."""
+        found = self._values.setdefault(scope, [])
+        found.extend((state.cell, *decode_leaf(scalar)) for scalar in scan_scalars(bytes(raw)))
 
     def _new_scope(self, subjects: tuple[tuple[str, str], ...]) -> OpenScope:
         scope = OpenScope(subjects)

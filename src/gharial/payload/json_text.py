@@ -6,7 +6,7 @@ All functions but `encode_leaf` expect text whose grammar is already checked.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -22,6 +22,8 @@ _NEXT_NAME = re.compile(rb"[ \t\n\r]*+,[ \t\n\r]*+(" + _STRING + rb")[ \t\n\r]*+
 _END = re.compile(rb"[ \t\n\r]*+\}")
 _EMPTY_END = re.compile(rb"\{[ \t\n\r]*+\}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+
+_SCALARS = re.compile(_STRING + rb"([ \t\n\r]*+:)?|[-+.0-9A-Za-z]++")
 
 _NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b"[]{},")
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
@@ -61,6 +63,13 @@ def encode_leaf(kind: Kind, text: str) -> bytes:
         case Kind.NULL:
             return b"null"
     raise ValueError(f"a replacement is no JSON {kind.name.lower()}")
+
+
+def scan_scalars(text: bytes) -> Iterator[bytes]:
+    """Yield each scalar of a value, as written and in document order: of members of one name all, of names none."""
+    for found in _SCALARS.finditer(text):
+        if found[1] is None:
+            yield found[0]
 
 
 def is_plain(text: bytes, names: int) -> bool:

@@ -32,8 +32,9 @@ class State:
 
     `cell` is the effective cell or NONE. `opens` says whether a container here is opened to look for what is listed.
     `explicit`: it was reached by a name or index of a path, not by a wildcard or a descent; or it is the root.
-    `subject` is the id space if a scalar here names a person, else empty. `acts` is what is done in each variant, with
-    the index of the step or NONE. `names`, `indexes`, `other_name` and `other_index` lead on; see `Program.resolve`.
+    `subject` is the id space if a scalar here names a person, else empty. `reports`: scalars here, and those of a
+    container that is not opened, are handed to the gate. `acts` is what is done in each variant, with the index of the
+    step or NONE. `names`, `indexes`, `other_name` and `other_index` lead on; see `Program.resolve`.
     """
 
     __slots__ = (
@@ -46,11 +47,20 @@ class State:
         "opens",
         "other_index",
         "other_name",
+        "reports",
         "subject",
     )
 
     def __init__(
-        self, node: int, cell: int, acts: tuple[tuple[Act, int], ...], *, opens: bool, explicit: bool, subject: str
+        self,
+        node: int,
+        cell: int,
+        acts: tuple[tuple[Act, int], ...],
+        *,
+        opens: bool,
+        explicit: bool,
+        subject: str,
+        reports: bool,
     ) -> None:
         self.node = node
         self.cell = cell
@@ -58,6 +68,7 @@ class State:
         self.opens = opens
         self.explicit = explicit
         self.subject = subject
+        self.reports = reports
         self.names: dict[str, State] | None = None
         self.indexes: dict[int, State] = {}
         self.other_name: State = self
@@ -119,6 +130,7 @@ class Program:
                 opens=node != NOWHERE and (cell == NONE or self._leads_elsewhere(node, cell)),
                 explicit=explicit,
                 subject=self.plan.cells[cell].subject if enters else "",
+                reports=cell != NONE and self.plan.cells[cell].report,
             )
             self._states[key] = state
         return state

@@ -91,3 +91,38 @@ def test_an_answer_to_a_loop_that_has_ended_is_dropped():
         return await here.future
 
     assert asyncio.run(waits()) == 2
+
+
+@pytest.mark.parametrize("ends_by", ["an urgent job", "a queue that fills up", "stop"])
+async def test_jobs_that_nobody_waits_for_linger_together(ends_by: str):
+    """They are handled as one group, and in order, as soon as there is a reason not to wait any longer."""
+    groups: list[list[Reply]] = []
+
+    def handle(group: list[Reply]) -> None:
+        groups.append(group)
+        answer_all([(job, None) for job in group])
+
+    thread = a_thread(handle, linger_s=3600, max_waiting=9, max_group=100)
+    replies = [Reply.here() for _ in range(4)]
+    for reply in replies:
+        assert thread.submit(reply, urgent=False)
+    assert not groups
+    if ends_by == "stop":
+        await asyncio.to_thread(thread.stop)
+    else:
+        replies.append(Reply.here())
+        assert thread.submit(replies[-1], urgent=ends_by == "an urgent job")
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(reply.future for reply in replies))
+    thread.stop()
+    assert groups == [replies]
+
+
+async def test_lingering_ends_by_itself():
+    """A job that nobody waits for is handled although nothing else ever comes."""
+    thread = a_thread(lambda group: answer_all([(job, None) for job in group]), linger_s=0.001)
+    reply = Reply.here()
+    assert thread.submit(reply, urgent=False)
+    async with asyncio.timeout(10):
+        await reply.future
+    thread.stop()

@@ -23,6 +23,9 @@ from gharial.model.errors import AuditUnwritable
 MAX_WAITING_BYTES = 16_000_000
 """How much may wait for the disk; beyond it appending is refused."""
 
+LINGER_S = 0.01
+"""How long a line that nobody waits for may stay in memory, so that many are written with one write."""
+
 _PROBE_BYTES = 65_536  # what must fit on the disk again before lines are taken
 _NAME = re.compile(r"audit-(\d{8}T\d{6}\.\d{6}Z)-(\d{6,})\.jsonl")
 
@@ -183,6 +186,7 @@ class AuditFile:
             max_waiting=max_waiting_bytes,
             max_group=4096,
             pause_s=lambda: self._probe_every_s if self._broken else None,
+            linger_s=LINGER_S,
         )
 
     @property
@@ -191,7 +195,8 @@ class AuditFile:
         return not self._broken
 
     async def append(self, line: bytes, *, durable: bool) -> None:
-        """See the port. A line that is not durable is written in its order, without anyone waiting for the disk.
+        """See the port. A line that is not durable is written in its order, within `LINGER_S` or with the next durable
+        one, without anyone waiting for the disk.
 
         Raises ValueError for an empty line and for one that holds a newline: such a line would be read as two records.
         """
@@ -200,7 +205,7 @@ class AuditFile:
         if self._broken:
             raise AuditUnwritable(self._broken)
         reply = Reply.here() if durable else None
-        if not self._thread.submit(_Line(line + b"\n", reply)):
+        if not self._thread.submit(_Line(line + b"\n", reply), urgent=durable):
             raise AuditUnwritable(f"the audit in {self.folder} is closed, or too much waits for its disk")
         if reply:
             await reply.future

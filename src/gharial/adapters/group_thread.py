@@ -61,7 +61,8 @@ class GroupThread(Generic[Job]):
     `handle(group)` must answer every job of the group and not raise. Should it raise all the same (a bug), the thread
     ends, `abandon` is called with every job that was not handled, and `submit` takes nothing any more: a dead part
     refuses, it does not let callers wait for ever. `pause_s()` says after how many idle seconds `handle` is called with
-    an empty group; None: never.
+    an empty group; None: never. Jobs for which nobody waits are collected for up to `linger_s` seconds before they are
+    handled: waking the thread for each of them costs the event loop more than the job itself.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class GroupThread(Generic[Job]):
         max_waiting: int,
         max_group: int,
         pause_s: Callable[[], float | None] = lambda: None,
+        linger_s: float = 0.0,
     ) -> None:
         self._handle = handle
         self._abandon = abandon
@@ -81,23 +83,32 @@ class GroupThread(Generic[Job]):
         self._max_waiting = max_waiting
         self._max_group = max_group
         self._pause_s = pause_s
+        self._linger_s = linger_s
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
         self._weight = 0
+        self._urgent = False  # somebody waits for a job in the queue, or the queue is filling up
         self._stopping = False
         # A daemon, so that a disk that hangs can't keep the process from ending; stop() waits for the orderly case.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> bool:
-        """Queue a job. False, and nothing is queued, if the queue would outgrow its bound or the thread is stopped."""
+    def submit(self, job: Job, *, urgent: bool = True) -> bool:
+        """Queue a job. False, and nothing is queued, if the queue would outgrow its bound or the thread is stopped.
+
+        One that is not `urgent` may linger in the queue, until an urgent one comes or the queue is half full.
+        """
         weight = self._weigh(job)
         with self._changed:
             if self._stopping or self._weight + weight > self._max_waiting:
                 return False
             self._queue.append(job)
             self._weight += weight
-            self._changed.notify()
+            if urgent or self._weight > self._max_waiting // 2:
+                self._urgent = True
+            # The first one wakes the thread that waits for work; after that, only what is urgent ends its lingering.
+            if self._urgent or len(self._queue) == 1:
+                self._changed.notify()
         return True
 
     def stop(self) -> None:
@@ -131,4 +142,9 @@ class GroupThread(Generic[Job]):
                 self._changed.wait(self._pause_s())
             if not self._queue:
                 return None if self._stopping else []
-            return [self._queue.popleft() for _ in range(min(len(self._queue), self._max_group))]
+            if self._linger_s and not self._urgent and not self._stopping:
+                self._changed.wait(self._linger_s)
+            group = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_group))]
+            # What is left may hold an urgent one, so it does not linger.
+            self._urgent = bool(self._queue)
+            return group

@@ -77,7 +77,7 @@ def check_masked(size: Size, index: int, body: bytes) -> None:
 
 
 def check_tokens(size: Size, index: int, body: bytes) -> None:
-    """Raise WrongOutput unless every value is a token, different values have different ones, nothing planted is left."""
+    """Raise WrongOutput unless every value is a token of its own and nothing planted is left."""
     out = json.loads(body)["customers"]
     if [list(one) for one in out] != [list(TAGS)] * size.records:
         raise WrongOutput("the tokenised document has another shape")

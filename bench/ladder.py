@@ -190,7 +190,8 @@ def run_load(job: Job, parts: dict[str, int]) -> tuple[Measured, dict[str, float
         [sys.executable, str(HERE / "load.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(json.dumps(asdict(job)))
         process.stdin.close()
         pids = {**parts, "load": process.pid}
@@ -218,7 +219,7 @@ def machine_cpu_s() -> float:
     return (user + nice + system + irq + softirq) * _TICK_S
 
 
-# --- what stands --------------------------------------------------------------------------------------------------------
+# --- what stands ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -347,7 +348,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# --- what is said -------------------------------------------------------------------------------------------------------
+# --- what is said -----------------------------------------------------------------------------------------------------
 
 _HEAD = f"{'rung':21}{'body':>7}{'conns':>6}{'calls/s':>9}{'p50':>9}{'p99':>9}{'gate':>8}{'Envoy':>8}{'other':>7}"
 

@@ -425,6 +425,37 @@ async def test_a_bug_in_the_last_call_is_only_counted():
     shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_an_end_that_takes_its_time_is_told_to_its_end(cancelled: bool):
+    """What an exchange still has to do is done, also if the call is cancelled; the server's stop waits for it."""
+    go, waiting, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedExchange):
+        async def on_end(self, *, completed: bool) -> None:
+            waiting.set()
+            await go.wait()
+            await asyncio.sleep(0)
+            done.set()
+
+    folder = Path(tempfile.mkdtemp(prefix="gh", dir="/tmp"))
+    server = await serve(folder / "g" / "s", Slow, in_flight=1, body_bytes=1000, log=lambda *_a, **_f: None)
+    async with grpc.aio.insecure_channel(f"unix:{server.socket_path}") as channel:
+        talk = Talk(channel.stream_stream(f"/{SERVICE}/{METHOD}")())
+        await talk.ask(request(pb.NONE))
+        await talk.ask(response())
+        if cancelled:
+            talk.call.cancel()
+        else:
+            await talk.call.done_writing()
+        await asyncio.wait_for(waiting.wait(), 5)
+        stopping = asyncio.create_task(server.stop(0))
+        await asyncio.sleep(0)
+        go.set()
+        await stopping
+    assert done.is_set()
+    shutil.rmtree(folder)
+
+
 async def test_an_exchange_that_cannot_be_made_is_a_bug():
     """The call is answered with 500 all the same."""
     folder = Path(tempfile.mkdtemp(prefix="gh", dir="/tmp"))

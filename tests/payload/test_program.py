@@ -77,3 +77,34 @@ def test_readers_in_several_threads_share_a_program() -> None:
         shared = make_plan({"$..email": Op.MASK, "$..f..email": Op.DROP})
         with ThreadPoolExecutor(8) as pool:
             assert set(pool.map(work, range(40))) == {b'[{"email":"***","f":[]}]'}
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (b'{"email":"a","page":1}', True),
+        (b'{"email":"a","accountNumber":{}}', True),
+        (b'{"ann@ex.org":{}}', False),
+        (b'{"email":"a","C-0042":1}', False),
+        ('{"email":"a","Zoë":1}'.encode(), False),
+        (b'{"' + b"x" * 41 + b'":1}', False),
+    ],
+)
+def test_only_names_that_look_like_fields_are_kept_for_the_next_body(body: bytes, kept: bool) -> None:
+    """Names may be data (a member for each person); of those a program remembers nothing."""
+    program = program_of(plan := make_plan({"$.email": Op.MASK}))
+    reader = JsonReader(plan, Limits())
+    reader.feed(body)
+    reader.survey()
+    assert bool(program.shapes) is kept
+
+
+def test_what_is_kept_for_the_next_body_is_bounded() -> None:
+    """An upstream that names its fields anew each time can't fill the memory."""
+    plan = make_plan({"$.email": Op.MASK})
+    for number in range(1500):
+        name = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        reader = JsonReader(plan, Limits())
+        reader.feed(b'{"email":"x","' + name.encode() + b'":1}')
+        reader.survey()
+    assert 0 < len(program_of(plan).shapes) <= 256

@@ -7,7 +7,6 @@ exchange's duty, with what this returns.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -134,9 +133,16 @@ def _split_people(
     """Return the known people of whom a tagged value leaves clear, the other known ones, and how many are unknown."""
     clear: dict[str, None] = {}
     seen: dict[str, None] = {}
+    steps, cells = plan.steps, plan.cells
+    # Records of one kind are mostly met by the same cells: what these show is looked up once.
+    shows: dict[tuple[frozenset[int], int], bool] = {}
     for scope, variant in zip(scopes, variants, strict=True):
         seen.update(dict.fromkeys(scope.people))
-        if any(plan.steps[plan.cells[cell].steps[variant]].op is Op.CLEAR for cell in scope.cells):
+        shown = shows.get((scope.cells, variant))
+        if shown is None:
+            shown = any(steps[cells[cell].steps[variant]].op is Op.CLEAR for cell in scope.cells)
+            shows[scope.cells, variant] = shown
+        if shown:
             clear.update(dict.fromkeys(scope.people))
     unknown = sum(person.startswith(_UNKNOWN) for person in seen)
     known = [person for person in seen if not person.startswith(_UNKNOWN)]
@@ -145,12 +151,13 @@ def _split_people(
 
 def _techniques(plan: Plan, rewritten: Rewritten) -> dict[str, dict[str, int]]:
     """Return how often each technique was applied, per tag."""
-    found: dict[str, Counter[str]] = {}
+    found: dict[str, dict[str, int]] = {}
     for index, count in rewritten.counts.items():
         step = plan.steps[index]
         if count:
-            found.setdefault(step.tag, Counter())[step.op.value] += count
-    return {tag: dict(ops) for tag, ops in found.items()}
+            ops = found.setdefault(step.tag, {})
+            ops[step.op] = ops.get(step.op, 0) + count
+    return found
 
 
 def _shows_clear(plan: Plan, rewritten: Rewritten) -> bool:

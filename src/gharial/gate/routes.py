@@ -138,8 +138,8 @@ def path_params(template: Template, path: str) -> Mapping[str, str]:
     raw = path.split("/")[1:]
     found: dict[str, str] = {}
     for segment, value in zip(template.segments, raw, strict=False):
-        if match := _PARAM.match(segment):
-            found[match[1]] = _decode(value)
+        if segment.startswith("{"):  # of literals none holds a brace (_check_segment)
+            found[segment[1:-1]] = _decode(value) if "%" in value else value
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ decode_records = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 _SHORT_BYTES = 256
+_KEPT_SHAPES = 256
+_KEPT_NAMES = 64
+_FIELD_NAME = re.compile(r"[$@]?[A-Za-z_-]{1,40}")
 _NEVER = -(1 << 62)
 _NO_CELLS: frozenset[int] = frozenset()
 
@@ -126,6 +130,23 @@ class Shape:
         if (acts := self._flat.get(variant)) is None:
             acts = self._flat[variant] = _flat_acts(self.names, [below.acts[variant] for below in self.states])
         return acts
+
+
+def shape_of(program: Program, state: State, names: tuple[str, ...]) -> Shape:
+    """Return the shape of an object with these names at this state; that of a usual object is kept for the next body.
+
+    Bounded, and only if every name looks like a field's or is one of the plan's: names may also be data (an object with
+    a member for each person), and of those nothing is kept.
+    """
+    shape = program.shapes.get((state, names))
+    if shape is None:
+        shape = Shape(program, state, names)
+        known = program.resolve(state)
+        if len(names) <= _KEPT_NAMES and all(_FIELD_NAME.fullmatch(n) or fold_name(n) in known for n in names):
+            if len(program.shapes) >= _KEPT_SHAPES:
+                program.shapes.clear()
+            program.shapes[state, names] = shape
+    return shape
 
 
 def _flat_acts(names: Sequence[str], acts: Sequence[tuple[Act, int]]) -> FlatActs:

@@ -74,6 +74,7 @@ from gharial.payload.json_levels import (
     decode_object,
     decode_records,
     first_byte,
+    shape_of,
     subject_text,
 )
 from gharial.payload.json_text import (
@@ -374,8 +375,8 @@ class JsonReader:
         return scope
 
     def _new_shape(self, state: State, names: tuple[str, ...]) -> Shape:
-        """Work out what the plan says of these names at this state: records of one kind share one answer."""
-        shape = self._shapes[(state, names)] = Shape(self._program, state, names)
+        """Look up what the plan says of these names at this state: records of one kind share one answer."""
+        shape = self._shapes[(state, names)] = shape_of(self._program, state, names)
         return shape
 
     def _go_down(self, depth: int) -> None:

@@ -6,6 +6,7 @@ Reads `Content-Type` (RFC 9110, 8.3; suffix `+json`: RFC 6839) and `Content-Enco
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,6 +70,11 @@ def narrow_accept_encoding(values: Iterable[str]) -> str:
 
     Whatever is in doubt (no header, a broken weight, gzip listed both ways) is `identity`, which is always readable.
     """
+    return _narrow(tuple(values))
+
+
+@functools.lru_cache(maxsize=256)
+def _narrow(values: tuple[str, ...]) -> str:
     weights: dict[str, list[bool]] = {}
     for value in values:
         for item in value.split(","):
@@ -87,6 +93,7 @@ def _is_wanted(weight: str) -> bool:
     return _WEIGHT.fullmatch(weight) is not None
 
 
+@functools.lru_cache(maxsize=256)
 def _read_format(content_type: str) -> Format:
     found = _MEDIA_TYPE.fullmatch(content_type.strip(" \t"))
     if found is None:

@@ -6,11 +6,15 @@ It is checked once, so that a reader may follow it blindly: an index that points
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 from gharial.model.finding import Kind
 from gharial.model.place import fold_name
 from gharial.model.plan import NONE, NOWHERE, PLAN_FORMAT, Op, Plan, Unlisted
 from gharial.payload.json_text import encode_leaf
+
+if TYPE_CHECKING:
+    from gharial.payload.json_levels import Shape
 
 
 class Act(enum.IntEnum):
@@ -76,7 +80,9 @@ class State:
 
 
 class Program:
-    """One plan, checked, with its states made as they are met. Holds nothing of any payload.
+    """One plan, checked, with its states made as they are met. Of payloads it holds nothing but names of fields.
+
+    `shapes` keeps what a reader has worked out for the names of an object, for the next body (`json_levels.shape_of`).
 
     Raises ValueError for a plan that is not consistent in itself; a compiler never makes one.
     """
@@ -97,6 +103,7 @@ class Program:
             tuple((_ACTS.get(plan.steps[step].op, Act.CHANGE), step) for step in cell.steps) for cell in plan.cells
         )
         self._states: dict[tuple[int, int, bool, bool], State] = {}
+        self.shapes: dict[tuple[State, tuple[str, ...]], Shape] = {}
         self.root = self._state(0, NONE, explicit=True)
 
     def resolve(self, state: State) -> dict[str, State]:

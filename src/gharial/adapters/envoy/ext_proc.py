@@ -13,7 +13,8 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -135,9 +136,16 @@ class Servicer:
             await conversation.refuse(Refuse(GharialError()))
 
     async def _end(self, conversation: Conversation, *, completed: bool) -> None:
+        telling = self._tell_end(conversation, completed=completed)
+        try:
+            # Mostly there is nothing to wait for, and the end is told in this very step: no cancellation can come in
+            # between, and the call is spared a task and two rounds of the loop.
+            waits_for = telling.send(None)
+        except StopIteration:
+            return
         # In a task of its own: this handler may be in the middle of being cancelled, and the end must be told all the
         # same. Shielded, so that a second cancellation does not reach it either.
-        task = asyncio.create_task(self._tell_end(conversation, completed=completed))
+        task = asyncio.create_task(_go_on(telling, waits_for))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         await asyncio.shield(task)
@@ -157,6 +165,17 @@ class Servicer:
         self.counters.crashed += 1
         # The type alone: the text of an exception may quote the payload.
         self._log("gate.crashed", error=type(error).__name__)
+
+
+@types.coroutine
+def _go_on(begun: Coroutine[Any, Any, None], waits_for: object) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that was begun by hand, and waits for what it yielded."""
+    try:
+        yield waits_for
+    except BaseException:
+        begun.close()
+        raise
+    yield from begun.__await__()
 
 
 class Server:

@@ -12,6 +12,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -104,12 +105,11 @@ def customer(number: int) -> dict[str, Any]:
 
 
 def people_in_clear(*bodies: bytes) -> set[int]:
-    """The customers whose name stands in these bodies."""
-    found: set[int] = set()
-    lead = f"{MARK}-name-".encode()
-    for body in bodies:
-        found.update(int(part[:4]) for part in body.split(lead)[1:])
-    return found
+    """The customers whose id, name or email stands in these bodies."""
+    return {int(number) for body in bodies for number in _PERSON.findall(body)}
+
+
+_PERSON = re.compile(rf"{MARK}-(?:name-|c)?([0-9]+)".encode())
 
 
 def needles(*values: str) -> tuple[bytes, ...]:
@@ -252,10 +252,12 @@ class Home:
             env=self.env(),
         )
         try:
-            out, err = await process.communicate()
+            async with asyncio.timeout(30):
+                out, err = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()
+                await process.wait()
         said = Said(process.returncode or 0, out.decode(), err.decode())
         hidden = PLANTED if secret_in_output else (*PLANTED, *needles(*self.secrets))
         assert not any(needle in out + err for needle in hidden), f"'{words}' prints what nobody may see"
@@ -277,6 +279,11 @@ class Home:
 
     async def start(self) -> None:
         """Start `gharial up` and wait until gate and Envoy are ready."""
+        await self.spawn()
+        await until(self._is_up)
+
+    async def spawn(self) -> asyncio.subprocess.Process:
+        """Start `gharial up`, and don't wait."""
         self.errors.parent.mkdir(exist_ok=True)
         with (self.base / "out" / "up.out").open("ab") as out, self.errors.open("wb") as err:
             self.process = await asyncio.create_subprocess_exec(
@@ -287,7 +294,7 @@ class Home:
                 env=self.env(),
                 start_new_session=True,
             )
-        await until(self._is_up)
+        return self.process
 
     def _is_up(self) -> bool:
         assert self.process is not None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,9 +41,31 @@ def run_gateway(config_path: Path, *, say: Say) -> int:
     os.umask(0o077)
     files = load_gateway_files(config_path)
     check_start(files)
-    check_port(files)
-    write_envoy_config(files)
-    return asyncio.run(_run(files, make_log("supervisor"), say))
+    with _alone(files.run_dir):
+        check_port(files)
+        write_envoy_config(files)
+        return asyncio.run(_run(files, make_log("supervisor"), say))
+
+
+@contextlib.contextmanager
+def _alone(run_dir: Path) -> Iterator[None]:
+    """Hold a run folder for one gateway. Raises GateUnavailable if another one runs in it.
+
+    A second one would take the sockets of the first for its own, and the answers on them for its own parts' readiness.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(run_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise GateUnavailable(
+                f"another gateway runs in {run_dir}; 'gharial status' shows it. "
+                "A second one needs an admin.socket, a store and a listen.port of its own"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_envoy_config(files: GatewayFiles) -> Path:

@@ -21,7 +21,7 @@ from gharial.model.yaml_text import Node, find_place, parse_yaml, to_plain
 
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|min|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"([0-9]{1,9})(B|KB|MB|GB|KiB|MiB|GiB)?")
+_SIZE = re.compile(r"([0-9]{1,12})(B|KB|MB|GB|KiB|MiB|GiB)?")
 _BYTES = {None: 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,64}")
@@ -63,11 +63,24 @@ def _check_header(value: object) -> object:
     return value
 
 
+def _check_hop(value: object) -> object:
+    try:
+        network = ipaddress.ip_network(value) if isinstance(value, str) else None
+    except ValueError:
+        network = None
+    if network is None:
+        raise ValueError("a hop is an address or a network without host bits, e.g. 10.1.2.3 or 10.0.0.0/8")
+    if network.prefixlen == 0:
+        raise ValueError("this network holds every address: anybody would be believed")
+    return value
+
+
 DurationS = Annotated[float, BeforeValidator(_parse_duration_s)]
 SizeBytes = Annotated[int, BeforeValidator(_parse_size_bytes)]
 FilePath = Annotated[Path, BeforeValidator(_parse_file)]
 Secret = Annotated[str, BeforeValidator(_check_secret)]
 HeaderName = Annotated[str, BeforeValidator(_check_header)]
+Hop = Annotated[str, BeforeValidator(_check_hop)]
 
 
 class _Section(BaseModel):
@@ -213,6 +226,8 @@ class Jwt(_Section):
     team_claim: str = Field("team", description="The claim that names the team.")
     roles_claim: str = Field("roles", description="The claim that lists the roles.")
     purpose_claim: str = Field("purpose", description="The claim that names the purpose.")
+    country_claim: str = Field("country", description="The claim that names the caller's country (ISO 3166-1).")
+    network_claim: str = Field("network", description="The claim that names the kind of network the caller is in.")
 
 
 class IdentitySource(_Section):
@@ -225,6 +240,71 @@ class IdentitySource(_Section):
     def _check(self) -> Self:
         if (self.api_keys is None) == (self.jwt is None):
             raise ValueError("an entry of identity is either 'api_keys: {…}' or 'jwt: {…}'")
+        return self
+
+
+class FactHeader(_Section):
+    """A header in which a hop tells a fact."""
+
+    header: HeaderName = Field(description="The header's name; believed from hops alone, removed from every request.")
+
+
+class FactSettings(_Section):
+    """Where facts about callers come from that no credential tells."""
+
+    country: FactHeader | None = Field(None, description="A hop tells the caller's country in a header.")
+    network: FactHeader | None = Field(None, description="A hop tells the kind of the caller's network in a header.")
+    geo: FilePath | None = Field(
+        None, description="file:PATH of a MaxMind file that tells the country of an address (pip install gharial[geo])."
+    )
+
+
+class ConsentSql(_Section):
+    """A query that tells what a person consented to."""
+
+    database: str = Field(description="sqlite:PATH; opened for reading only.")
+    query: str = Field(description="One SELECT with :space and :person; its first column are the kinds of consent.")
+    timeout_s: DurationS = Field(1.0, alias="timeout", description="How long one exchange may wait for its answers.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not re.fullmatch(r"sqlite:.+", self.database):
+            raise ValueError("database is sqlite:PATH (other databases are not supported by this version)")
+        if ":person" not in self.query:
+            raise ValueError("the query asks for one person: WHERE … = :person (and :space, the id space)")
+        return self
+
+
+class ConsentHttp(_Section):
+    """A service that tells what people consented to."""
+
+    url: str = Field(description="http:// or https://; asked by POST with a JSON list of people.")
+    timeout_s: DurationS = Field(1.0, alias="timeout", description="How long one exchange may wait for its answers.")
+    cache_s: DurationS = Field(60.0, alias="cache", description="How long an answer is kept, a negative one too.")
+    cache_people: int = Field(100_000, ge=0, le=10_000_000, description="How many people's answers are kept.")
+    authorization: Secret | None = Field(None, description="env:NAME or file:PATH of the Authorization header to send.")
+    ca: FilePath | None = Field(None, description="file:PATH of the CA for its certificate; else the system's CAs.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+            raise ValueError("url is http:// or https:// with a host, and no user or password in it")
+        _ = parts.port
+        return self
+
+
+class ConsentSettings(_Section):
+    """Who is asked what people consented to: exactly one of the three."""
+
+    file: FilePath | None = Field(None, description="file:PATH of a YAML or JSON file; re-read when it changes.")
+    sql: ConsentSql | None = Field(None, description="A query over a SQLite file.")
+    http: ConsentHttp | None = Field(None, description="A service, asked by HTTP.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sum(source is not None for source in (self.file, self.sql, self.http)) != 1:
+            raise ValueError("consent is one of 'file: …', 'sql: {…}', 'http: {…}'")
         return self
 
 
@@ -262,6 +342,13 @@ class Settings(_Section):
     routes: tuple[Route, ...] = Field(min_length=1, description="Which path goes where, and under which policy.")
     policies: tuple[str, ...] = Field((), description="Policy files; '*' is allowed in the file's name.")
     identity: tuple[IdentitySource, ...] = Field((), description="Which credentials are believed.")
+    hops: tuple[Hop, ...] = Field(
+        (),
+        max_length=100,
+        description="Addresses and networks whose X-Forwarded-For and headers of facts are believed.",
+    )
+    facts: FactSettings = Field(FactSettings(), description="Facts about callers that no credential tells.")
+    consent: ConsentSettings | None = Field(None, description="Who is asked what people consented to.")
     tenant: str = Field("default", description="The tenant that tokens and digests are bound to.")
     store: str = Field("sqlite:run/gharial.db", description="sqlite:PATH of clients, budgets and incidents.")
     keys: Keys = Field(Keys(), description="The wrapped key file, and the key that wraps it.")
@@ -276,9 +363,7 @@ class Settings(_Section):
         return self
 
 
-LATER_KEYS = frozenset(
-    {"hops", "listen.tls.client_ca", "listen.tls.reload", "admin.address", "admin.port", "routes.stream"}
-)
+LATER_KEYS = frozenset({"listen.tls.client_ca", "listen.tls.reload", "admin.address", "admin.port", "routes.stream"})
 """Keys of later versions: accepting and ignoring one would promise what is not done."""
 
 
@@ -368,6 +453,27 @@ def _cross_check(settings: Settings, root: Node, file: str) -> Iterator[Problem]
     tokens = {source.jwt.header.lower() for source in settings.identity if source.jwt is not None}
     if keys & tokens:
         yield Problem(file, *find_place(root, ("identity",)), "api_keys and jwt can't come in the same header")
+    yield from _check_fact_headers(settings, root, file, taken=keys | tokens)
+
+
+_NOT_FOR_FACTS = re.compile(
+    r"gharial-.*|x-gharial-.*|x-envoy-.*|x-forwarded-.*|forwarded|host|connection|content-.*|transfer-encoding"
+    r"|authorization|cookie|te|upgrade|accept-encoding|if-.*|range"
+)
+
+
+def _check_fact_headers(settings: Settings, root: Node, file: str, *, taken: set[str]) -> Iterator[Problem]:
+    """A header of facts is removed from every request, so it must be nothing else, and somebody must vouch for it."""
+    seen = set(taken)
+    for name, source in (("country", settings.facts.country), ("network", settings.facts.network)):
+        if source is None:
+            continue
+        header, place = source.header.lower(), find_place(root, ("facts", name, "header"))
+        if _NOT_FOR_FACTS.fullmatch(header) or header in seen:
+            yield Problem(file, *place, f"facts.{name}.header: '{source.header}' has another meaning already")
+        elif not settings.hops:
+            yield Problem(file, *place, f"facts.{name}.header: without hops nobody vouches for it; set 'hops'")
+        seen.add(header)
 
 
 def setting_keys() -> Iterator[tuple[str, str]]:

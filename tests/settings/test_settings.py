@@ -58,7 +58,7 @@ limits: { body: 16XB }
         "g.yaml:1:34: listen.port: Input should be less than or equal to 65535",
         "g.yaml:3:33: upstreams.crm.timeout: a duration is written with its unit, e.g. 500ms, 15s, 2min, 1h",
         "g.yaml:5:79: 'routes.stream' is not supported by this version",
-        "g.yaml:6:1: 'hops' is not supported by this version",
+        "g.yaml:6:8: hops: a hop is an address or a network without host bits, e.g. 10.1.2.3 or 10.0.0.0/8",
         "g.yaml:7:17: limits.body: a size is a number of bytes, or one with its unit, e.g. 32KB, 16MB",
     ]
 
@@ -116,3 +116,53 @@ def test_a_file_that_cant_be_read_says_what_to_do(tmp_path):
 def test_every_setting_has_a_meaning():
     """`gharial config explain` has something to say for each key."""
     assert [key for key, meaning in setting_keys() if not meaning] == []
+
+
+HOPS = "hops: [10.0.0.0/8, '2001:db8::1']\n"
+
+
+def test_hops_facts_and_consent_are_read():
+    """Who is believed, which headers tell facts, and who is asked for consent, each with its defaults."""
+    text = SMALL + HOPS + "facts: { country: { header: X-Country }, geo: file:geo.mmdb }\n"
+    settings = parse_settings(text + "consent: { http: { url: 'https://c.example/ask' } }", "g.yaml", Path("/etc/g"))
+    assert settings.hops == ("10.0.0.0/8", "2001:db8::1")
+    assert settings.facts.country is not None
+    assert (settings.facts.country.header, settings.facts.network) == ("X-Country", None)
+    assert settings.facts.geo == Path("/etc/g/geo.mmdb")
+    assert settings.consent is not None
+    assert settings.consent.http is not None
+    assert (settings.consent.http.timeout_s, settings.consent.http.cache_s) == (1.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hops: [10.1.2.3/8]", "without host bits"),
+        ("hops: [0.0.0.0/0]", "anybody would be believed"),
+        ("hops: ['::/0']", "anybody would be believed"),
+        ("hops: [10]", "an address or a network"),
+        ("facts: { country: { header: X-Country } }", "without hops nobody vouches"),
+        (HOPS + "facts: { country: { header: Host } }", "another meaning"),
+        (HOPS + "facts: { country: { header: Gharial-Country } }", "another meaning"),
+        (HOPS + "facts: { country: { header: X-Forwarded-For } }", "another meaning"),
+        (HOPS + "facts: { country: { header: X-F }, network: { header: x-f } }", "another meaning"),
+        (
+            HOPS + "facts: { country: { header: X-Key } }\nidentity: [{ api_keys: { header: x-key } }]",
+            "another meaning",
+        ),
+        ("consent: {}", "one of 'file"),
+        ("consent: { file: file:a, http: { url: 'http://x' } }", "one of 'file"),
+        ("consent: { file: a.yaml }", "file:PATH"),
+        ("consent: { sql: { database: 'postgresql://x', query: 'SELECT :person' } }", "not supported by this version"),
+        ("consent: { sql: { database: 'sqlite:x.db', query: 'SELECT kind FROM c' } }", ":person"),
+        ("consent: { http: { url: 'ftp://x' } }", "http:// or https://"),
+        ("consent: { http: { url: 'http://u:hunter2@x' } }", "no user or password"),
+        ("consent: { http: { url: 'http://x', authorization: hunter2 } }", "a secret is a reference"),
+    ],
+    ids=range(18),
+)
+def test_whom_nobody_could_vouch_for_is_a_mistake(text, said):
+    """What would believe everybody, mean two things, or ask nobody, stops the start; no secret is shown."""
+    found = mistakes(SMALL + text + "\n")
+    assert any(said in mistake for mistake in found), found
+    assert not any("hunter2" in mistake for mistake in found)

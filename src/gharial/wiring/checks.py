@@ -28,6 +28,7 @@ from gharial.adapters.system_ca import find_system_ca_bundle
 from gharial.gate.routes import RouteKind
 from gharial.model.errors import ConfigInvalid, GateUnavailable, GharialError, Invalid, Problem
 from gharial.settings import Upstream, load_settings
+from gharial.wiring.facts import open_facts
 
 MAX_SOCKET_PATH_BYTES = 100
 """The kernel takes 108 (Linux) or 104 (macOS) bytes; the rest is room for the names beside it."""
@@ -69,7 +70,7 @@ def fetch_status(config_path: Path) -> dict[str, Any]:
 
 
 def check_start(files: GatewayFiles) -> None:
-    """Raise what would keep the gate from starting: keys, alarms, JWKS files, store, socket paths."""
+    """Raise what would keep the gate from starting: keys, alarms, JWKS files, facts, store, socket paths."""
     problems = [Problem(str(files.path), 1, 1, text) for text in parse_alarm_urls(files.settings.alarms)]
     problems.extend(_identity_problems(files))
     if len(os.fsencode(files.run_dir / "envoy-admin.sock")) > MAX_SOCKET_PATH_BYTES:
@@ -77,6 +78,7 @@ def check_start(files: GatewayFiles) -> None:
         problems.append(Problem(str(files.path), 1, 1, what))
     if problems:
         raise ConfigInvalid(problems)
+    open_facts(files.settings, files.base, lambda *_, **__: None)
     load_keyset(files.settings, files.base)
     check_store(files.store_path)
 

@@ -26,7 +26,6 @@ from gharial.gate.clients import ClientDirectory
 from gharial.gate.exchange import GateExchange
 from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
 from gharial.gate.operate import Operations, random_id, status
-from gharial.gate.ports import NoConsent
 from gharial.gate.publish import Publisher
 from gharial.gate.publishing import Publishing, Readiness
 from gharial.gate.routes import RouteTable
@@ -37,6 +36,7 @@ from gharial.policy.document import Policy
 from gharial.settings import Jwt, Settings
 from gharial.watch.incidents import IncidentBook
 from gharial.watch.meter import BudgetBook
+from gharial.wiring.facts import Facts, open_facts
 from gharial.wiring.log import Log, make_log
 from gharial.wiring.publications import FilePublications
 from gharial.wiring.world import SystemClock, iso_time, random_bytes
@@ -86,7 +86,8 @@ async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit:
     started_s = clock.now_s()
     directory = ClientDirectory(*await store.load_clients())
     wake = asyncio.Event()
-    services = await build_services(files, keyset, store, audit, directory, wake.set)
+    facts = open_facts(settings, files.base, log)
+    services = await build_services(files, keyset, store, audit, directory, facts, wake.set)
     operations = Operations(store, directory, clock, random_bytes, lambda text: credential_hash(keyset, text))
     server = await serve(
         files.gate_socket,
@@ -97,7 +98,7 @@ async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit:
     )
 
     def report() -> dict[str, Any]:
-        return status(services, started_s=started_s, version=__version__, extra=_extra(settings, server, audit))
+        return status(services, started_s=started_s, version=__version__, extra=_extra(settings, server, audit, facts))
 
     readiness = Readiness()
     publishing = Publishing(services.publisher, services.routes, store, clock, run_policy_tests, readiness)
@@ -124,6 +125,7 @@ async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit:
     with contextlib.suppress(GharialError):
         await _flush_incidents(services, clock.now_s())
     await admin_task
+    await facts.close()
     files.admin_socket.unlink(missing_ok=True)
 
 
@@ -133,6 +135,7 @@ async def build_services(
     store: SqliteStore,
     audit: AuditFile,
     directory: ClientDirectory,
+    facts: Facts,
     wake_alarms: Callable[[], None],
 ) -> Services:
     """Return the services of a gate on these adapters, with meter and incidents as they were before the restart."""
@@ -145,13 +148,13 @@ async def build_services(
     return Services(
         tenant=settings.tenant,
         routes=files.routes,
-        identifier=_identifier(settings, directory, keyset),
+        identifier=_identifier(settings, directory, keyset, facts),
         publisher=Publisher(files.policies, keyset),
         keyset=keyset,
         meter=meter,
         incidents=incidents,
         store=store,
-        consent=NoConsent(),
+        consent=facts.consent,
         audit=audit,
         clock=clock,
         limits=Limits(
@@ -167,7 +170,7 @@ async def build_services(
     )
 
 
-def _identifier(settings: Settings, directory: ClientDirectory, keyset: Keyset) -> Identifier:
+def _identifier(settings: Settings, directory: ClientDirectory, keyset: Keyset, facts: Facts) -> Identifier:
     sources: list[ApiKeySource | JwtSource] = []
     for source in settings.identity:
         if source.api_keys is not None:
@@ -175,7 +178,11 @@ def _identifier(settings: Settings, directory: ClientDirectory, keyset: Keyset) 
         if source.jwt is not None:
             sources.append(_jwt_source(source.jwt))
     return Identifier(
-        sources, directory, hash_credential=lambda text: credential_hash(keyset, text), tenant=settings.tenant
+        sources,
+        directory,
+        hash_credential=lambda text: credential_hash(keyset, text),
+        tenant=settings.tenant,
+        facts=facts.sources,
     )
 
 
@@ -188,6 +195,8 @@ def _jwt_source(jwt: Jwt) -> JwtSource:
         team_claim=jwt.team_claim,
         roles_claim=jwt.roles_claim,
         purpose_claim=jwt.purpose_claim,
+        country_claim=jwt.country_claim,
+        network_claim=jwt.network_claim,
     )
 
 
@@ -203,9 +212,10 @@ def run_policy_tests(policy: Policy, routes: RouteTable) -> list[str]:
     return []
 
 
-def _extra(settings: Settings, server: Server, audit: AuditFile) -> dict[str, Any]:
+def _extra(settings: Settings, server: Server, audit: AuditFile, facts: Facts) -> dict[str, Any]:
     found = server.counters
     return {
+        **facts.report(),
         "in_flight": found.under_way,
         "limits": {"in_flight": settings.limits.in_flight, "body_bytes": settings.limits.body_bytes},
         "adapter": {

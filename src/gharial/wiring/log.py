@@ -5,6 +5,7 @@ Nothing is logged per call (that is the audit's), so this needs no logging libra
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -30,6 +31,8 @@ def make_log(process: str) -> Log:
             line = f"{at} {process}: {event} {words}".rstrip()
         else:
             line = json.dumps({"time": at, "process": process, "event": event, **facts})
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - standard error is where a log of ours goes
+        # On a full disk the log can't be written either, and the audit's writer, which says so here, must go on.
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - standard error is where a log of ours goes
 
     return log

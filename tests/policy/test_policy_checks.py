@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gharial.model.errors import PolicyInvalid, Problem
-from gharial.policy.checks import check_policy, find_warnings
+from gharial.policy.advice import find_warnings
+from gharial.policy.checks import check_policy
 from gharial.policy.document import Policy, parse_policy
 
 HEAD = "policy: p\nversion: 1\n"
@@ -36,7 +37,12 @@ def two_grants(first: str, second: str, who: str = "{ a: {}, b: {} }") -> Policy
         ("to: a, for: [x]", "to: b", "{ a: {}, b: {} }", True),
         ("to: a", "to: b", "{ a: { client: x }, b: { client: [y, z] } }", False),
         ("to: a", "to: b", "{ a: { client: x }, b: { client: 'x*' } }", True),
-        ("to: a", "to: b", "{ a: { client: x }, b: { client: { not: x } } }", True),
+        ("to: a", "to: b", "{ a: { client: x }, b: { client: { not: x } } }", False),
+        ("to: a", "to: b", "{ a: { client: x }, b: { client: { not: y } } }", True),
+        ("to: a, needs: { country: EU }", "to: b, needs: { country: { not: EEA } }", "{ a: {}, b: {} }", False),
+        ("to: a, needs: { country: EEA }", "to: b, needs: { country: { not: EU } }", "{ a: {}, b: {} }", True),
+        ("to: a, needs: { time.hour: 8-17 }", "to: b, needs: { time.hour: 18-7 }", "{ a: {}, b: {} }", False),
+        ("to: a, needs: { subject.consent: x }", "to: b, needs: { subject.consent: y }", "{ a: {}, b: {} }", True),
         ("to: a", "to: b", "{ a: { role: x }, b: { role: y } }", True),
         ("to: a", "to: [a, b]", "{ a: { client: x }, b: { client: y } }", True),
     ],
@@ -84,13 +90,13 @@ def test_tokens_that_nobody_gets_are_a_warning():
 
 
 def test_more_budgets_than_a_plan_holds_are_a_warning():
-    """Seven budgets that one caller may meet at once would refuse that caller; apart by purpose they are fine."""
+    """Nine budgets that one caller may meet at once would refuse that caller; apart by purpose they are fine."""
 
     def text(purpose: str) -> str:
         grants = "".join(
             f"  - {{ grant: g{n}, to: a, for: {purpose.format(n)}, show: {{ m: clear }}, "
             "budget: { people: 5/h, then: mask } }\n"
-            for n in range(7)
+            for n in range(9)
         )
         return f"{HEAD}tags: {{ m: {{ find: $.m, subject: s }} }}\nwho: {{ a: {{}} }}\ngrants:\n{grants}"
 

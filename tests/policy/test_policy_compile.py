@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from gharial.model.errors import PolicyInvalid
 from gharial.model.place import BodyPath, Segment, Select, fold_name, parse_place
 from gharial.model.plan import NONE, NOWHERE, Plan, Step, dump_plan
-from gharial.policy.compile import MAX_BUDGETS, compile_plan
+from gharial.policy.compile import compile_plan
 from gharial.policy.document import Policy, parse_policy
 from gharial.policy.technique import Technique, compare
+from gharial.policy.variants import MAX_FACTORS
 
 NAMES = ["a", "b", "c"]
 
@@ -293,12 +294,12 @@ def test_too_many_budgets_for_one_class_is_a_mistake():
     """Each budget doubles the variants, hence a bound, told at the grant that goes beyond it."""
     grants = "".join(
         f"  - {{ grant: g{n}, to: w, show: {{ mail: clear }}, budget: {{ people: {n + 1}/h, then: mask }} }}\n"
-        for n in range(MAX_BUDGETS + 1)
+        for n in range(MAX_FACTORS + 1)
     )
     policy = parse_policy(POLICY.partition("grants:")[0] + "grants:\n" + grants, "policy.yaml")
-    assert compile_plan(policy, "r", (), tuple(f"g{n}" for n in range(MAX_BUDGETS)))
-    with pytest.raises(PolicyInvalid, match=r"policy\.yaml:15:5: .*more than 6 budgets"):
-        compile_plan(policy, "r", (), tuple(f"g{n}" for n in range(MAX_BUDGETS + 1)))
+    assert compile_plan(policy, "r", (), tuple(f"g{n}" for n in range(MAX_FACTORS)))
+    with pytest.raises(PolicyInvalid, match=r"policy\.yaml:17:5: .*more than 8 budgets"):
+        compile_plan(policy, "r", (), tuple(f"g{n}" for n in range(MAX_FACTORS + 1)))
 
 
 def test_an_unknown_grant_is_a_bug():

@@ -10,7 +10,8 @@ import pytest
 
 from gharial.model.errors import PolicyInvalid
 from gharial.model.plan import dump_plan, load_plan
-from gharial.policy.checks import check_policy, find_warnings
+from gharial.policy.advice import find_warnings
+from gharial.policy.checks import check_policy
 from gharial.policy.compile import compile_plan
 from gharial.policy.document import parse_policy
 

@@ -132,4 +132,5 @@ def _token(step: Step, redacted: _Redacted, keyset: Keyset, recipient: Recipient
 
 
 def _are_known(step: Step, *names: str) -> bool:
-    return all(name in names for name, _ in step.args)
+    # The tag's type may stand in every step; what it means for a technique, the technique says.
+    return all(name in names or name == "type" for name, _ in step.args)

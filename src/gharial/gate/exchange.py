@@ -145,7 +145,7 @@ class GateExchange:
 
     def _decide(self, rule: RouteRule) -> Prepared:
         self._policies = self._s.publisher.choose(rule, self._caller, self._policies)
-        self._story.prepared = self._policies.prepare(rule, self._caller)
+        self._story.prepared = self._policies.prepare(rule, self._caller, self._started_s)
         return self._story.prepared
 
     def _decide_in_shadow(self, rule: RouteRule, head: RequestHead, params: Mapping[str, str]) -> None:
@@ -248,7 +248,8 @@ class GateExchange:
         return ()
 
     def _protected_location(self, location: str, rule: RouteRule) -> Headers:
-        rewritten = outgoing_location(location, rule, self._s.routes, self._policies, self._caller)
+        # The time of the request, as for its body: one exchange is decided once.
+        rewritten = outgoing_location(location, rule, self._s.routes, self._policies, self._caller, self._started_s)
         if rewritten is None:
             self._s.counters.locations_withheld += 1
             return ()

@@ -15,7 +15,7 @@ from gharial.model.plan import NONE, Op, Param, Unlisted
 
 
 def outgoing_location(
-    location: str, rule: RouteRule, routes: RouteTable, policies: ActivePolicies, caller: Caller
+    location: str, rule: RouteRule, routes: RouteTable, policies: ActivePolicies, caller: Caller, now_s: float
 ) -> str | None:
     """Return the `Location` that this caller may see, or None: then it is withheld.
 
@@ -31,7 +31,7 @@ def outgoing_location(
         target, match = routes.match("GET", local)
         protected = policies.kind(target) is RouteKind.PROTECT
         # A route without protection has no policy to ask; what this answer's own policy says of the unlisted holds.
-        prepared = policies.prepare(target if protected else rule, caller)
+        prepared = policies.prepare(target if protected else rule, caller, now_s)
         free = has_open_part(target.template, local) or (bool(match.params) and not protected)
         if free and prepared.plan.unlisted is not Unlisted.PASS:
             return None

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gharial.model.finding import Scope, Transform
-from gharial.model.plan import Condition, Plan
+from gharial.model.plan import Condition, Op, Plan
 from gharial.policy.countries import COUNTRIES
 
 CONSENT = "consent"
 GROUP = "group"
+_TELLS_NOTHING = (Op.TOKEN, Op.REDACT, Op.NULL, Op.DROP)
 
 Person = tuple[str, str]
 """Id space and text of a person, as the body or the path names it. The text is a value: it is kept nowhere."""
@@ -163,13 +164,27 @@ def _groups(
     transforms: Sequence[Transform],
 ) -> list[int]:
     """Return for each scope how many different people of this answer show the same results as it does."""
-    variant = find_variant(plan, frozenset({index}))
-    shown = {cell: transforms[plan.cells[cell].steps[variant]] for cell in plan.conditions[index].cells}
+    shown = {cell: _telling(plan, index, cell, transforms) for cell in plan.conditions[index].cells}
     keys: list[tuple[object, ...]] = []
     members: dict[tuple[object, ...], set[object]] = {}
     for scope, own in zip(scopes, people, strict=True):
-        key = tuple((cell, *shown[cell](kind, text)) for cell, kind, text in scope.values if cell in shown)
+        key = tuple(
+            (cell, *(run(kind, text) for run in shown.get(cell, ())))
+            for cell, kind, text in scope.values
+            if cell in shown
+        )
         keys.append(key)
         # Records that name nobody can't be told apart from one another: together they count as one.
         members.setdefault(key, set()).update(own or ("",))
     return [len(members[key]) for key in keys]
+
+
+def _telling(plan: Plan, index: int, cell: int, transforms: Sequence[Transform]) -> tuple[Transform, ...]:
+    """Return all ways in which a cell tells something where a group condition holds.
+
+    In whichever variant a record ends, people of a group look alike then: one variant alone could be one in which the
+    grant lacks something else and everybody is redacted, which would count as alike.
+    """
+    steps = plan.cells[cell].steps
+    found = {steps[at] for at, variant in enumerate(plan.variants) if index in variant.holds}
+    return tuple(transforms[step] for step in sorted(found) if plan.steps[step].op not in _TELLS_NOTHING)

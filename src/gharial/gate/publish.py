@@ -21,7 +21,7 @@ from gharial.model.caller import Caller
 from gharial.model.finding import Transform
 from gharial.model.plan import Mode, Plan
 from gharial.policy.compile import compile_plan
-from gharial.policy.decide import matching_grants
+from gharial.policy.decide import Decider
 from gharial.policy.document import Policy
 
 MAX_PLANS = 1_000
@@ -44,23 +44,25 @@ class ActivePolicies:
 
     def __init__(self, policies: Mapping[str, Policy], keyset: Keyset) -> None:
         self.policies = dict(policies)
+        self._deciders = {name: Decider(policy) for name, policy in self.policies.items()}
         self._keyset = keyset
         self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
         self._transforms: OrderedDict[Hashable, tuple[Transform, ...]] = OrderedDict()
         self._conditions: OrderedDict[Hashable, Conditions] = OrderedDict()
 
-    def prepare(self, rule: RouteRule, caller: Caller) -> Prepared:
-        """Return plan and transforms for this caller on this route.
+    def prepare(self, rule: RouteRule, caller: Caller, now_s: float) -> Prepared:
+        """Return plan and transforms for this caller on this route, at this time (seconds since the epoch).
 
-        Raises PolicyInvalid if the policy can't be compiled for this class of caller (publishing checks for that), and
-        KeyUnknown if a step needs a key that is not enabled.
+        Raises PolicyInvalid if the policy can't be compiled for this class of caller (publishing checks for that),
+        PolicyExpressionFailed if an expression has no outcome for it, and KeyUnknown if a step needs a key that is not
+        enabled.
         """
         policy = self.policies[rule.policy]
-        grants = matching_grants(policy, caller)
+        decision = self._deciders[rule.policy].decide(caller, now_s)
         plan = _remembered(
             self._plans,
-            (policy.name, rule.name, grants),
-            lambda: compile_plan(policy, rule.name, rule.template.params, grants),
+            (policy.name, rule.name, decision),
+            lambda: compile_plan(policy, rule.name, rule.template.params, decision.grants, decision.guardrails),
             MAX_PLANS,
         )
         recipient = Recipient(caller.tenant, caller.client, caller.team)

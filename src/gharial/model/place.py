@@ -1,8 +1,8 @@
-"""Where a value is: body paths (the regular subset of JSONPath, RFC 9535) and path parameters.
+"""Where a value is: body paths (the regular subset of JSONPath, RFC 9535), path parameters, and any other JSONPath.
 
 `parse_place` reads what people write in `tags … find`. Selectors of the subset: `.name`, `['name']`, `[3]`, `.*`,
 `[*]`, and each of them after `..`. Everything else (filters, slices, unions, functions) is not of the subset and is
-an error with its position, never skipped.
+an error with its position, never skipped; the policy room reads it as a `GeneralPath` then.
 """
 
 from __future__ import annotations
@@ -50,15 +50,29 @@ class PathParam:
         return f"path:{self.name}"
 
 
-Place = BodyPath | PathParam
+@dataclass(frozen=True, slots=True)
+class GeneralPath:
+    """A JSONPath (RFC 9535) beyond the regular subset, as written: filters, slices, unions. Names are verbatim."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Place = BodyPath | PathParam | GeneralPath
 
 
 class PlaceError(ValueError):
-    """A place can't be read; `offset` (from 0) is where in the text, the message says what and what to do."""
+    """A place can't be read; `offset` (from 0) is where in the text, the message says what and what to do.
 
-    def __init__(self, what: str, offset: int) -> None:
+    `beyond` tells that the subset ends here, and that the rest may still be a JSONPath.
+    """
+
+    def __init__(self, what: str, offset: int, *, beyond: bool = False) -> None:
         super().__init__(what)
         self.offset = offset
+        self.beyond = beyond
 
 
 def fold_name(name: str) -> str:
@@ -154,9 +168,9 @@ class _Scanner:
         elif first.isdigit() and first.isascii():
             segment = Segment(Select.INDEX, index=self._index(), deep=deep)
         else:
-            raise PlaceError("expected a quoted name, an index or '*' here (no filters or slices)", self.at)
+            raise PlaceError("expected a quoted name, an index or '*' here", self.at, beyond=True)
         if self._peek() != "]":
-            raise PlaceError("expected ']' here (unions and slices are not of the supported subset)", self.at)
+            raise PlaceError("expected ']' here", self.at, beyond=True)
         self.at += 1
         return segment
 

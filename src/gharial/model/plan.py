@@ -39,10 +39,11 @@ class Op(enum.StrEnum):
 
 
 class Unlisted(enum.StrEnum):
-    """What happens to a field that no tag names."""
+    """What happens to a field that no tag names. `detect`: what a detector recognises is redacted, the rest passes."""
 
     DROP = "drop"
     REDACT = "redact"
+    DETECT = "detect"
     PASS = "pass"  # noqa: S105 - a disposition, not a secret
 
 
@@ -113,7 +114,8 @@ class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something about one person that decides, and is known only when a body is read.
 
     `fact` is "residency" or another fact of a tag, "consent" (asked of the resolver), or "group". It holds if a value
-    of the fact is one of `values` (`negated`: none of them); where the fact is missing, `if_missing` says so. Where a
+    of the fact is one of `values` (`negated`: none of them); where the fact is missing, `if_missing` says so. A
+    "residency" that is no country's code counts as missing, else "Germany" would pass for "not in the EU". Where a
     scope tells a fact more than once, a condition with `if_missing` False must hold for all values, one with True for
     any. "group" holds if at least `people` people of the same answer have the same results in all of `cells`.
     """

@@ -12,6 +12,7 @@ from gharial.model.place import BodyPath, PlaceError, Select, parse_place
 from gharial.model.plan import Op
 from gharial.model.yaml_text import Entries, Entry, Items, Node, Scalar, quote, to_plain
 from gharial.policy.countries import COUNTRIES
+from gharial.policy.facts import CLAIM, WEEKDAYS, Value
 from gharial.policy.reading import Notes, choice_of, entries_of, is_null, items_of, keyed, one_or_list, text_of
 from gharial.policy.suggest import did_you_mean
 from gharial.policy.technique import Args, TechniqueError, parse_technique
@@ -20,9 +21,7 @@ MAX_CASES = 2_000
 """Tests of one policy."""
 CASE_KEYS = ("as", "for", "in", "network", "hour", "weekday", "subject", "give", "want")
 """The keys of one test."""
-WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _FACTS = ("client", "team", "role", "user")
-_CLAIM = "claim."
 
 OUTCOMES: Mapping[str, Op] = {str(op): op for op in Op} | {
     "masked": Op.MASK,
@@ -31,8 +30,7 @@ OUTCOMES: Mapping[str, Op] = {str(op): op for op in Op} | {
 }
 """The words that may stand for a value in `want`, without quotes."""
 
-Leaf = str | int | float | bool | None
-Value = str | int | float | bool
+Leaf = Value | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ def _parse_as(node: Node, who: frozenset[str], notes: Notes) -> tuple[str, tuple
         return name, ()
     facts: list[tuple[str, tuple[Value, ...]]] = []
     for entry in node.entries:
-        is_claim = entry.name.startswith(_CLAIM) and len(entry.name) > len(_CLAIM)
+        is_claim = entry.name.startswith(CLAIM) and len(entry.name) > len(CLAIM)
         if not is_claim and entry.name not in _FACTS:
             notes.add(entry, f"unknown fact {did_you_mean(entry.name, _FACTS)} (claims are written claim.NAME)")
             continue
@@ -215,7 +213,7 @@ def _find_given(key: Entry, given: Entries, notes: Notes) -> tuple[tuple[str | i
         if node is None:
             notes.add(key, f"'give' has nothing at {quote(key.name)}")
             return None
-    return tuple(path), node
+    return (tuple(path), node) if node is not None else None
 
 
 def _child(node: Node | None, step: str | int) -> Node | None:

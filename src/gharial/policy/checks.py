@@ -11,15 +11,16 @@ from collections.abc import Iterable, Mapping
 from itertools import chain, combinations
 
 from gharial.model.errors import PolicyInvalid, Problem
-from gharial.model.plan import Op
 from gharial.policy.automaton import Automaton, Positions
-from gharial.policy.compile import MAX_BUDGETS, MAX_NODES, compile_plan, overlap_problem, overlap_text
-from gharial.policy.decide import Undecided, technique_of, undecided_problem
+from gharial.policy.compile import compile_plan
+from gharial.policy.conditions import Condition, exclude_each_other
 from gharial.policy.document import Policy
+from gharial.policy.extras import find_same_places, has_extras
 from gharial.policy.grants import Grant
+from gharial.policy.layout import MAX_NODES, overlap_problem, overlap_text
 from gharial.policy.suggest import did_you_mean
 from gharial.policy.technique import REDACT, Technique, compare
-from gharial.policy.who import exclude_each_other
+from gharial.policy.verdict import Undecided, technique_of, undecided_problem
 
 
 def check_policy(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[Problem]:
@@ -28,12 +29,13 @@ def check_policy(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[
     Without routes, as when a policy is checked by itself, `path:` parameters are not looked at.
     """
     problems = {
+        *_unsupported(policy),
         *_unknown_params(policy, routes),
         *_clashing_grants(policy),
         *_clashing_tags(policy, routes),
     }
     if not problems:
-        # Sizes: the automaton and the limits do not depend on who asks, except for the number of budgets.
+        # Sizes: the automaton and the limits do not depend on who asks, except for the number of variants.
         for route, params in sorted(routes.items() or {"": ()}.items()):
             try:
                 compile_plan(policy, route, params, ())
@@ -42,44 +44,24 @@ def check_policy(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[
     return sorted(problems)
 
 
-def find_warnings(policy: Policy) -> list[Problem]:
-    """Return what is allowed and probably not meant."""
-    found: list[Problem] = []
-    has_subject = any(tag.subject for tag in policy.tags.values())
-    for grant in policy.grants:
-        if grant.budgets and not has_subject:
-            what = f"the grant '{grant.name}' has a budget, but no tag has a subject: each record counts as one person"
-            found.append(Problem(policy.file, grant.line, grant.column, what))
-        found += [
-            Problem(policy.file, grant.line, grant.column, f"'{grant.name}' reidentifies '{tag}', {why}")
-            for tag in sorted(grant.reidentify)
-            if (why := _useless_reidentify(policy, tag))
-        ]
-    return sorted([*found, *_many_budgets(policy)])
+REFERENCE_EXECUTOR = False
+"""Whether this version can run plans that need the reference executor."""
+PROBE_GUARD = False
+"""Whether this version refuses requests that filter or sort by what their caller may not see."""
 
 
-def _many_budgets(policy: Policy) -> Iterable[Problem]:
-    """Grants that one caller may have together and that have too many budgets: such a caller is refused."""
-    counted = [grant for grant in policy.grants if grant.budgets]
-    for first in counted:
-        together = [first]
-        for grant in counted:
-            if grant is not first and all(_may_meet(policy, grant, other) for other in together):
-                together.append(grant)
-        if sum(len(grant.budgets) for grant in together) > MAX_BUDGETS:
-            names = ", ".join(sorted(grant.name for grant in together))
-            what = f"a caller to whom all of {names} apply is refused: they have more than {MAX_BUDGETS} budgets"
-            yield Problem(policy.file, first.line, first.column, what)
-            return
-
-
-def _useless_reidentify(policy: Policy, tag: str) -> str:
-    if not policy.tags[tag].params:
-        return "which has no 'path:' place: this version looks for tokens in path parameters only"
-    techniques = chain.from_iterable(_effective(grant, tag) for grant in policy.grants)
-    if not any(technique.op is Op.TOKEN for technique in techniques):
-        return "which no grant shows as a token"
-    return ""
+def _unsupported(policy: Policy) -> Iterable[Problem]:
+    """What can be written and compiled, and not yet be carried out."""
+    for tag in policy.tags.values():
+        if not REFERENCE_EXECUTOR and has_extras(tag, policy.unlisted):
+            what = f"'{tag.name}' needs a filter, slice, union, 'where', 'keys' or 'detect', "
+            yield Problem(policy.file, tag.line, tag.column, f"{what}which are not supported by this version")
+    if not REFERENCE_EXECUTOR and policy.json_in_strings:
+        yield Problem(policy.file, 1, 1, "'json_in_strings' is not supported by this version")
+    for guardrail in policy.never:
+        if not PROBE_GUARD and guardrail.probe_tags:
+            what = f"'filter_or_sort_by' of '{guardrail.name}' is not supported by this version"
+            yield Problem(policy.file, guardrail.line, guardrail.column, what)
 
 
 def _unknown_params(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> Iterable[Problem]:
@@ -91,7 +73,7 @@ def _unknown_params(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> It
                 yield Problem(policy.file, tag.line, tag.column, what + did_you_mean(name, known))
 
 
-def _effective(grant: Grant, tag: str) -> set[Technique]:
+def techniques_of(grant: Grant, tag: str) -> set[Technique]:
     """All ways in which a grant may show a tag, whatever budgets are crossed."""
     if tag not in grant.shown:
         return set()
@@ -108,7 +90,7 @@ def _clashing_grants(policy: Policy) -> Iterable[Problem]:
     for tag in sorted(policy.tags):
         by_technique: dict[Technique, list[Grant]] = {}
         for grant in policy.grants:
-            for technique in _effective(grant, tag):
+            for technique in techniques_of(grant, tag):
                 by_technique.setdefault(technique, []).append(grant)
         for one, other in combinations(sorted(by_technique, key=str), 2):
             if compare(one, other) is not None:
@@ -120,13 +102,21 @@ def _clashing_grants(policy: Policy) -> Iterable[Problem]:
 
 def _find_together(policy: Policy, some: list[Grant], others: list[Grant]) -> tuple[Grant, Grant] | None:
     """The first two different grants that one caller may have at the same time."""
-    return next(((a, b) for a in some for b in others if a is not b and _may_meet(policy, a, b)), None)
+    return next(((a, b) for a in some for b in others if a is not b and may_meet(policy, a, b)), None)
 
 
-def _may_meet(policy: Policy, a: Grant, b: Grant) -> bool:
-    if a.purposes is not None and b.purposes is not None and not set(a.purposes) & set(b.purposes):
-        return False
-    return any(not exclude_each_other(policy.who[x], policy.who[y]) for x in a.to for y in b.to)
+def may_meet(policy: Policy, a: Grant, b: Grant) -> bool:
+    """True if one caller may have both grants for one exchange, as far as can be told."""
+    return any(
+        not exclude_each_other((*policy.who[x].conditions, *_own(a)), (*policy.who[y].conditions, *_own(b)))
+        for x in a.to
+        for y in b.to
+    )
+
+
+def _own(grant: Grant) -> tuple[Condition, ...]:
+    purposes = () if grant.purposes is None else (Condition("purpose", grant.purposes),)
+    return (*grant.needs.exchange, *purposes)
 
 
 def _clashing_tags(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> Iterable[Problem]:
@@ -135,6 +125,8 @@ def _clashing_tags(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> Ite
         one, other = policy.tags[first], policy.tags[second]
         if one.subject and other.subject and one.subject != other.subject:
             yield overlap_problem(policy, first, second, "name people of different id spaces")
+        if one.fact and other.fact and one.fact != other.fact:
+            yield overlap_problem(policy, first, second, "tell different facts of a person")
         for left, right in sorted(((a, b) for a in _ways(policy, first) for b in _ways(policy, second)), key=str):
             if compare(left[1], right[1]) is None and _together(policy, left[0], right[0]):
                 yield overlap_problem(policy, first, second, overlap_text(left[1], right[1]))
@@ -143,13 +135,13 @@ def _clashing_tags(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> Ite
 
 def _ways(policy: Policy, tag: str) -> set[tuple[str, Technique]]:
     """(grant, technique) pairs in which a tag may be shown; the grant "" for redact by default."""
-    return {("", REDACT)} | {(grant.name, t) for grant in policy.grants for t in _effective(grant, tag)}
+    return {("", REDACT)} | {(grant.name, t) for grant in policy.grants for t in techniques_of(grant, tag)}
 
 
 def _together(policy: Policy, first: str, second: str) -> bool:
     if not first or not second or first == second:
         return True
-    return _may_meet(policy, policy.get_grant(first), policy.get_grant(second))
+    return may_meet(policy, policy.get_grant(first), policy.get_grant(second))
 
 
 def _overlaps(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> set[tuple[str, str]]:
@@ -169,4 +161,4 @@ def _overlaps(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> set[tupl
             if move.positions not in seen:
                 seen.add(move.positions)
                 queue.append(move.positions)
-    return {pair for tags in found for pair in combinations(sorted(tags), 2)}
+    return {pair for tags in found for pair in combinations(sorted(tags), 2)} | find_same_places(policy.tags.values())

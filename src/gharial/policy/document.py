@@ -9,33 +9,47 @@ from gharial.model.errors import PolicyInvalid
 from gharial.model.plan import Mode, Unlisted
 from gharial.model.yaml_text import Entry, Node, Scalar, parse_yaml
 from gharial.policy.case_syntax import PolicyCase, parse_cases
+from gharial.policy.conditions import CONSENT, Vocabulary
+from gharial.policy.countries import parse_country_groups
 from gharial.policy.grants import Grant, Names, parse_grants
+from gharial.policy.guardrails import Guardrail, parse_guardrails
 from gharial.policy.reading import Notes, choice_of, keyed, name_of
 from gharial.policy.tags import Group, Tag, parse_tags
+from gharial.policy.watch_syntax import Watch, parse_watch
 from gharial.policy.who import Who, parse_who
 
-KEYS = ("policy", "version", "mode", "tags", "unlisted_fields", "who", "grants", "tests")
+KEYS = (
+    "policy", "version", "mode", "tags", "unlisted_fields", "json_in_strings", "groups", "who", "grants", "never",
+    "watch", "tests",
+)  # fmt: skip
 """The keys of a policy."""
-_LATER = ("never", "watch", "groups", "redaction", "population")
+_LATER = ("redaction", "population")
 MAX_VERSION = 2**31
-PERSON_FACTS = frozenset({"consent"})
+MAX_JSON_LEVELS = 5
+"""The most levels of JSON in strings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy without mistakes. `tags` and `groups` share one space of names; `grants` are sorted by name.
+    """A policy without mistakes. `tags` and `groups` share one space of names; `grants`, `never`, `watch` are sorted.
 
-    `file` is the name under which it was read; tags, groups, who and grants know their line and column in it.
+    `countries` are the groups of countries that it knows, with their members. `json_in_strings` is how many levels of
+    JSON text in strings are opened. `file` is the name under which it was read; tags, groups, who, grants and
+    guardrails know their line and column in it.
     """
 
     name: str
     version: int
     mode: Mode
     unlisted: Unlisted
+    json_in_strings: int
+    countries: Mapping[str, frozenset[str]]
     tags: Mapping[str, Tag]
     groups: Mapping[str, Group]
     who: Mapping[str, Who]
     grants: tuple[Grant, ...]
+    never: tuple[Guardrail, ...]
+    watch: tuple[Watch, ...]
     tests: tuple[PolicyCase, ...]
     file: str
 
@@ -44,6 +58,13 @@ class Policy:
         for grant in self.grants:
             if grant.name == name:
                 return grant
+        raise KeyError(name)
+
+    def get_guardrail(self, name: str) -> Guardrail:
+        """Return the guardrail of this name. Raises KeyError."""
+        for guardrail in self.never:
+            if guardrail.name == name:
+                return guardrail
         raise KeyError(name)
 
 
@@ -66,18 +87,27 @@ def parse_policy(text: str, file: str) -> Policy:
 def _parse_root(root: Node, notes: Notes) -> Policy:
     keys = keyed(root, "a policy", notes, known=KEYS, required=("policy", "version", "tags"), later=_LATER)
     tags, groups = parse_tags(keys["tags"].value, notes) if "tags" in keys else ({}, {})
-    who = parse_who(keys["who"].value, notes) if "who" in keys else {}
+    countries = parse_country_groups(keys["groups"].value if "groups" in keys else None, notes)
+    who = parse_who(keys["who"].value, Vocabulary(countries), notes) if "who" in keys else {}
     names = Names(tags, groups, frozenset(who))
+    facts = frozenset({CONSENT} | {tag.fact for tag in tags.values() if tag.fact})
+    words = Vocabulary(countries, facts)
+    grants = parse_grants(keys["grants"].value, names, words, notes) if "grants" in keys else ()
+    taken = {grant.name: grant.line for grant in grants}
     return Policy(
         name=name_of(keys["policy"].value, "policy", notes) if "policy" in keys else "",
         version=_parse_version(keys["version"].value, notes) if "version" in keys else 0,
         mode=Mode(_choice(keys, "mode", Mode, Mode.ENFORCE, notes)),
         unlisted=Unlisted(_choice(keys, "unlisted_fields", Unlisted, Unlisted.DROP, notes, later=("detect",))),
+        json_in_strings=_parse_levels(keys["json_in_strings"].value, notes) if "json_in_strings" in keys else 0,
+        countries=countries,
         tags=tags,
         groups=groups,
         who=who,
-        grants=parse_grants(keys["grants"].value, names, notes) if "grants" in keys else (),
-        tests=parse_cases(keys["tests"].value, frozenset(who), PERSON_FACTS, notes) if "tests" in keys else (),
+        grants=grants,
+        never=parse_guardrails(keys["never"].value, names, words, taken, notes) if "never" in keys else (),
+        watch=parse_watch(keys["watch"].value, notes) if "watch" in keys else (),
+        tests=parse_cases(keys["tests"].value, frozenset(who), facts, notes) if "tests" in keys else (),
         file=notes.file,
     )
 
@@ -87,6 +117,14 @@ def _parse_version(node: Node, notes: Notes) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_VERSION:
         return value
     notes.add(node, "version must be a whole number from 1 on")
+    return 0
+
+
+def _parse_levels(node: Node, notes: Notes) -> int:
+    value = node.value if isinstance(node, Scalar) and not node.quoted else None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_JSON_LEVELS:
+        return value
+    notes.add(node, f"json_in_strings is a number of levels, 1 to {MAX_JSON_LEVELS}")
     return 0
 
 

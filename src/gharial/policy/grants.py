@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gharial.model.plan import Op
 from gharial.model.yaml_text import Items, Node, Scalar
+from gharial.policy.conditions import Conditions, Vocabulary, parse_conditions
+from gharial.policy.durations import parse_rate
 from gharial.policy.reading import Notes, distinct, entries_of, items_of, keyed, name_of, one_or_list, text_of
 from gharial.policy.suggest import did_you_mean
 from gharial.policy.tags import Group, Tag
 from gharial.policy.technique import CLEAR, Technique, TechniqueError, parse_technique
 
-MAX_GRANTS = 500
+MAX_GRANTS = 5_000
 """Grants of one policy."""
-MAX_PEOPLE = 10_000_000
-"""The largest limit of a budget."""
-MAX_WINDOW_S = 35 * 86_400
-"""The longest window of a budget: digests of persons are comparable for at least so long."""
-_UNITS_S = {"min": 60, "h": 3_600, "hour": 3_600, "d": 86_400, "day": 86_400}
-_RATE = re.compile(r"([0-9]{1,12})/([0-9]{0,6})([a-z]+)")
-_LATER = ("needs", "min_group", "cel", "when")
+GRANT_KEYS = ("grant", "to", "for", "needs", "show", "reidentify", "budget", "min_group")
+"""The keys of a grant."""
+MAX_GROUP = 1_000_000
+"""The largest `min_group`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,8 @@ class Grant:
     """What some callers may see. `purposes` None: for any purpose, and without one.
 
     `shown` maps single tags to techniques, groups being resolved (the narrower name wins); `reidentify` holds single
-    tags too. `show` is what the author wrote. `budgets` are sorted by window.
+    tags too. `show` is what the author wrote. `budgets` are sorted by window. `needs` all hold
+    together. With `min_group` above 0 the grant holds only in answers about so many people who look the same.
     """
 
     name: str
@@ -60,6 +59,8 @@ class Grant:
     shown: Mapping[str, Technique]
     reidentify: frozenset[str]
     budgets: tuple[BudgetRule, ...]
+    needs: Conditions
+    min_group: int
     line: int
     column: int
 
@@ -79,7 +80,7 @@ class Names:
         return frozenset([name]) if name in self.tags else None
 
 
-def parse_grants(node: Node, names: Names, notes: Notes) -> tuple[Grant, ...]:
+def parse_grants(node: Node, names: Names, words: Vocabulary, notes: Notes) -> tuple[Grant, ...]:
     """Read the list under `grants`; sorted by name, for the order of writing never matters."""
     if isinstance(node, Items) and not node.items:
         return ()
@@ -89,7 +90,7 @@ def parse_grants(node: Node, names: Names, notes: Notes) -> tuple[Grant, ...]:
         return ()
     found: dict[str, Grant] = {}
     for item in items:
-        grant = _parse_grant(item, names, notes)
+        grant = _parse_grant(item, names, words, notes)
         if grant is None:
             continue
         if grant.name in found:
@@ -100,9 +101,8 @@ def parse_grants(node: Node, names: Names, notes: Notes) -> tuple[Grant, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def _parse_grant(node: Node, names: Names, notes: Notes) -> Grant | None:
-    known = ("grant", "to", "for", "show", "reidentify", "budget")
-    keys = keyed(node, "a grant", notes, known=known, required=("grant", "to"), later=_LATER)
+def _parse_grant(node: Node, names: Names, words: Vocabulary, notes: Notes) -> Grant | None:
+    keys = keyed(node, "a grant", notes, known=GRANT_KEYS, required=("grant", "to"))
     if not keys:
         return None
     if "show" not in keys and "reidentify" not in keys:
@@ -112,14 +112,21 @@ def _parse_grant(node: Node, names: Names, notes: Notes) -> Grant | None:
     grant = Grant(
         name=name,
         to=_parse_to(keys["to"].value, names, notes) if "to" in keys else (),
-        purposes=_parse_for(keys["for"].value, notes) if "for" in keys else None,
+        purposes=parse_purposes(keys["for"].value, notes) if "for" in keys else None,
         show=show,
         shown=_resolve(show, names, notes),
-        reidentify=_parse_reidentify(keys["reidentify"].value, names, notes) if "reidentify" in keys else frozenset(),
+        reidentify=parse_leaves(keys["reidentify"].value, "a tag", names, notes)
+        if "reidentify" in keys
+        else frozenset(),
         budgets=_parse_budgets(keys["budget"].value, notes) if "budget" in keys else (),
+        needs=parse_conditions(keys["needs"].value, "'needs'", words, notes) if "needs" in keys else Conditions(),
+        min_group=_parse_min_group(keys["min_group"].value, notes) if "min_group" in keys else 0,
         line=node.line,
         column=node.column,
     )
+    if grant.reidentify and (grant.needs.person or grant.min_group):
+        what = "a token comes back before anybody's record is read; make 'reidentify' a grant of its own"
+        notes.add(keys["reidentify"], what)
     if "budget" in keys and "show" in keys and all(s.technique != CLEAR for s in show):
         notes.add(keys["budget"], "this grant shows nothing clear, so there is nothing to count; remove the budget")
     return grant if name else None
@@ -133,11 +140,20 @@ def _parse_to(node: Node, names: Names, notes: Notes) -> tuple[str, ...]:
     return tuple(sorted(name for name, _ in found))
 
 
-def _parse_for(node: Node, notes: Notes) -> tuple[str, ...]:
+def _parse_min_group(node: Node, notes: Notes) -> int:
+    value = node.value if isinstance(node, Scalar) and not node.quoted else None
+    if isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= MAX_GROUP:
+        return value
+    notes.add(node, f"min_group is a number of people, 2 to {MAX_GROUP:,}")
+    return 0
+
+
+def parse_purposes(node: Node, notes: Notes) -> tuple[str, ...]:
+    """Read one purpose or a list; sorted."""
     found = distinct(one_or_list(node, "for", notes), lambda item: text_of(item, "a purpose", notes), notes)
     for purpose, item in found:
         if "*" in purpose:
-            notes.add(item, "purposes are written out; without 'for' a grant holds for any purpose and for none")
+            notes.add(item, "purposes are written out; without 'for' it holds for any purpose and for none")
     return tuple(sorted(purpose for purpose, _ in found))
 
 
@@ -152,12 +168,13 @@ def _parse_show(node: Node, names: Names, notes: Notes) -> Iterator[Show]:
         leaves = names.find_leaves(entry.name)
         if leaves is None:
             notes.add(entry, f"unknown tag {did_you_mean(entry.name, [*names.tags, *names.groups])}")
-        technique = _parse_technique(entry.value, notes)
+        technique = parse_shown_as(entry.value, notes)
         if leaves is not None and technique is not None:
             yield Show(entry.name, technique, entry.key.line, entry.key.column)
 
 
-def _parse_technique(node: Node, notes: Notes) -> Technique | None:
+def parse_shown_as(node: Node, notes: Notes) -> Technique | None:
+    """Read a technique."""
     # Not text_of: YAML reads the technique `null` as no value, and its text is still there.
     text = node.text if isinstance(node, Scalar) else ""
     try:
@@ -194,9 +211,10 @@ def _resolve(show: tuple[Show, ...], names: Names, notes: Notes) -> dict[str, Te
     return {leaf: line.technique for leaf, (_, line) in sorted(best.items())}
 
 
-def _parse_reidentify(node: Node, names: Names, notes: Notes) -> frozenset[str]:
+def parse_leaves(node: Node, what: str, names: Names, notes: Notes) -> frozenset[str]:
+    """Read one tag or group, or a list of them, and return the single tags."""
     found: set[str] = set()
-    for name, item in distinct(one_or_list(node, "reidentify", notes), lambda i: text_of(i, "a tag", notes), notes):
+    for name, item in distinct(one_or_list(node, what, notes), lambda i: text_of(i, what, notes), notes):
         leaves = names.find_leaves(name)
         if leaves is None:
             notes.add(item, f"unknown tag {did_you_mean(name, [*names.tags, *names.groups])}")
@@ -219,33 +237,11 @@ def _parse_budgets(node: Node, notes: Notes) -> tuple[BudgetRule, ...]:
 
 def _parse_budget(node: Node, notes: Notes) -> BudgetRule | None:
     keys = keyed(node, "a budget", notes, known=("people", "then"), required=("people", "then"))
-    rate = _parse_rate(keys["people"].value, notes) if "people" in keys else None
-    then = _parse_technique(keys["then"].value, notes) if "then" in keys else None
+    rate = parse_rate(keys["people"].value, "people", "people", notes) if "people" in keys else None
+    then = parse_shown_as(keys["then"].value, notes) if "then" in keys else None
     if then is not None and then.op is Op.CLEAR:
         notes.add(keys["then"].value, "'then' can't be clear: beyond the budget nothing is shown in clear")
         return None
     if rate is None or then is None:
         return None
     return BudgetRule(*rate, then, node.line, node.column)
-
-
-def _parse_rate(node: Node, notes: Notes) -> tuple[int, int] | None:
-    """Read `60/h` or `5000/30d` as (people, seconds)."""
-    text = text_of(node, "people", notes)
-    if not text:
-        return None
-    match = _RATE.fullmatch(text)
-    if match is None:
-        notes.add(node, "people is a number per time, like 60/h, 500/day or 5000/30d")
-        return None
-    if match[3] not in _UNITS_S:
-        notes.add(node, f"unknown unit of time {did_you_mean(match[3], _UNITS_S)} (there are min, h, day)")
-        return None
-    people, window_s = int(match[1]), int(match[2] or 1) * _UNITS_S[match[3]]
-    if not 1 <= people <= MAX_PEOPLE:
-        notes.add(node, f"a budget is of 1 to {MAX_PEOPLE:,} people")
-        return None
-    if not 1 <= window_s <= MAX_WINDOW_S:
-        notes.add(node, f"a window is at most {MAX_WINDOW_S // 86_400} days, and longer than nothing")
-        return None
-    return people, window_s

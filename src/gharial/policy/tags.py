@@ -5,32 +5,78 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gharial.model.place import BodyPath, PathParam, Place, PlaceError, parse_place
+from gharial.model.place import BodyPath, GeneralPath, PathParam, Place, PlaceError, Select, fold_name, parse_place
 from gharial.model.yaml_text import Entries, Entry, Items, Node, Scalar
-from gharial.policy.reading import Notes, distinct, entries_of, items_of, keyed, name_of, one_or_list, text_of
+from gharial.policy.reading import (
+    Notes,
+    choice_of,
+    distinct,
+    entries_of,
+    is_null,
+    items_of,
+    keyed,
+    name_of,
+    one_or_list,
+    text_of,
+)
+from gharial.policy.selectors import last_names, parse_general
 from gharial.policy.suggest import did_you_mean
 
 MAX_TAGS = 2_000
 """Tags and groups of one policy."""
 MAX_SEGMENTS = 64
 """Segments of one path."""
-_LATER = ("detect", "type", "fact", "in", "same_as", "values", "population")
+TAG_KEYS = ("find", "subject", "fact", "type", "detect", "where", "keys", "in")
+"""The keys of a tag."""
+TYPES = ("date", "number", "string", "boolean")
+DETECTORS = ("email", "phone", "card", "iban", "ip")
+"""What values may be recognised by, wherever they stand."""
+MAX_WHERE_VALUES = 100
+_RESERVED_FACTS = ("consent", "group")
+_LATER = ("same_as", "values")
+
+Where = tuple[tuple[str, tuple[str, ...]], ...]
+"""(member, texts): the object that holds what is found must have one of these texts there; all folded, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A name for a kind of sensitive data and its places, sorted. `subject` is the id space if it names a person."""
+    """A name for a kind of sensitive data and its places, sorted.
+
+    `subject` is the id space if it names a person, `fact` the name of what it tells about a person, `type` the type of
+    its values; each may be empty. `detect` is the detector that recognises its values anywhere. With `keys` the names
+    of the found objects' members are the values.
+    """
 
     name: str
     find: tuple[Place, ...]
     subject: str
     line: int
     column: int
+    fact: str = ""
+    type: str = ""
+    detect: str = ""
+    where: Where = ()
+    keys: bool = False
 
     @property
     def body_paths(self) -> tuple[BodyPath, ...]:
-        """Where in a body."""
+        """Where in a body, as far as a trie can say it."""
+        if self.where or self.keys:
+            return ()
         return tuple(place for place in self.find if isinstance(place, BodyPath))
+
+    @property
+    def extra_paths(self) -> tuple[BodyPath | GeneralPath, ...]:
+        """Where in a body, as far as only the reference executor finds it."""
+        slow = bool(self.where or self.keys)
+        return tuple(p for p in self.find if isinstance(p, GeneralPath) or (slow and isinstance(p, BodyPath)))
+
+    @property
+    def field_names(self) -> frozenset[str]:
+        """The folded names of the fields that the tag's paths end with, and those that `where` names."""
+        found = {fold_name(name) for place in self.find for name in _last_names(place)}
+        return frozenset(found.union(*(texts for _, texts in self.where)))
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -67,11 +113,14 @@ def parse_tags(node: Node, notes: Notes) -> tuple[dict[str, Tag], dict[str, Grou
             notes.add(entry.value, "a tag is written { find: PLACE }, a group of tags as a list [a, b]")
             # Known all the same: one mistake, not one more for each use of the name.
             tags[entry.name] = Tag(entry.name, (), "", entry.key.line, entry.key.column)
+    _note_shared_detectors(tags, notes)
     return tags, _resolve(groups, frozenset(tags), notes)
 
 
 def _parse_tag(entry: Entry, notes: Notes) -> Tag:
-    keys = keyed(entry.value, "a tag", notes, known=("find", "subject"), required=("find",), later=_LATER)
+    keys = keyed(entry.value, "a tag", notes, known=TAG_KEYS, later=_LATER)
+    if "find" not in keys and "detect" not in keys:
+        notes.add(entry.value, "a tag needs the key 'find'")
     places: set[Place] = set()
     if "find" in keys:
         for node in one_or_list(keys["find"].value, "find", notes):
@@ -80,8 +129,43 @@ def _parse_tag(entry: Entry, notes: Notes) -> Tag:
                 notes.add(node, f"the place {place} stands here a second time")
             elif place is not None:
                 places.add(place)
-    subject = name_of(keys["subject"].value, "subject", notes) if "subject" in keys else ""
-    return Tag(entry.name, tuple(sorted(places, key=str)), subject, entry.key.line, entry.key.column)
+    if "in" in keys:
+        _parse_in(keys["in"].value, notes)
+    tag = Tag(
+        name=entry.name,
+        find=tuple(sorted(places, key=str)),
+        subject=name_of(keys["subject"].value, "subject", notes) if "subject" in keys else "",
+        line=entry.key.line,
+        column=entry.key.column,
+        fact=_parse_fact(keys["fact"].value, notes) if "fact" in keys else "",
+        type=choice_of(keys["type"].value, "type", TYPES, notes) if "type" in keys else "",
+        detect=choice_of(keys["detect"].value, "detect", DETECTORS, notes) if "detect" in keys else "",
+        where=_parse_where(keys["where"].value, notes) if "where" in keys else (),
+        keys=_parse_keys(keys["keys"].value, notes) if "keys" in keys else False,
+    )
+    _check_combination(tag, keys, notes)
+    return tag
+
+
+def _check_combination(tag: Tag, keys: Mapping[str, Entry], notes: Notes) -> None:
+    """Note keys that say nothing, or nothing safe, beside each other."""
+    if tag.fact and tag.params:
+        notes.add(
+            keys["fact"], "a fact about a person stands in the body; in a path it is not supported by this version"
+        )
+    if tag.keys:
+        for other in ("subject", "fact", "where", "detect", "type"):
+            if other in keys:
+                notes.add(keys[other], f"'{other}' says nothing about names of members; make it a tag of its own")
+        if tag.params or any(isinstance(place, GeneralPath) for place in tag.find):
+            notes.add(keys["keys"], "'keys' is about objects found by a plain path: names, indexes, '*' and '..'")
+    if tag.where:
+        plain = [place for place in tag.find if isinstance(place, BodyPath)]
+        if len(plain) < len(tag.find) or any(not p.segments or p.segments[-1].select is Select.INDEX for p in plain):
+            notes.add(keys["where"], "'where' is about members of objects, found by a plain path that ends with a name")
+    if tag.detect and (tag.subject or tag.fact):
+        other = "subject" if tag.subject else "fact"
+        notes.add(keys["detect"], f"a value that is found by its look can't be a '{other}'")
 
 
 def _parse_place(node: Node, notes: Notes) -> Place | None:
@@ -89,7 +173,7 @@ def _parse_place(node: Node, notes: Notes) -> Place | None:
     if not text:
         return None
     try:
-        place = parse_place(text)
+        place = _read_place(text)
     except PlaceError as error:
         quoted = isinstance(node, Scalar) and node.quoted
         notes.add(node, str(error), error.offset + quoted)
@@ -98,6 +182,72 @@ def _parse_place(node: Node, notes: Notes) -> Place | None:
         notes.add(node, f"a path has at most {MAX_SEGMENTS} segments")
         return None
     return place
+
+
+def _read_place(text: str) -> Place:
+    try:
+        return parse_place(text)
+    except PlaceError as error:
+        if not error.beyond:
+            raise
+    return parse_general(text)
+
+
+def _last_names(place: Place) -> tuple[str, ...]:
+    if isinstance(place, GeneralPath):
+        return last_names(place)
+    if isinstance(place, BodyPath):
+        return next(((s.name,) for s in reversed(place.segments) if s.select is Select.NAME), ())
+    return ()
+
+
+def _parse_in(node: Node, notes: Notes) -> None:
+    for text, item in distinct(one_or_list(node, "in", notes), lambda i: text_of(i, "in", notes), notes):
+        if text == "request":
+            notes.add(item, "'request' is not supported by this version; tags apply to responses")
+        elif text != "response":
+            notes.add(item, f"in is response, not {did_you_mean(text, ('response', 'request'))}")
+
+
+def _parse_fact(node: Node, notes: Notes) -> str:
+    name = name_of(node, "fact", notes)
+    if name in _RESERVED_FACTS:
+        notes.add(node, f"'{name}' is not told by a body; choose another name for this fact")
+        return ""
+    return name
+
+
+def _parse_keys(node: Node, notes: Notes) -> bool:
+    if not isinstance(node, Scalar) or node.value is not True:
+        notes.add(node, "keys is true, or not there")
+        return False
+    return True
+
+
+def _parse_where(node: Node, notes: Notes) -> Where:
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in entries_of(node, "where", notes):
+        member = fold_name(entry.name)
+        if member in found:
+            notes.add(entry, f"'{entry.name}' stands here a second time")
+        nodes = one_or_list(entry.value, f"'{entry.name}'", notes)
+        if len(nodes) > MAX_WHERE_VALUES:
+            notes.add(entry.value, f"more than {MAX_WHERE_VALUES} texts")
+            nodes = ()
+        texts = distinct(nodes, lambda item: fold_name(text_of(item, "a text of 'where'", notes)), notes)
+        found[member] = tuple(sorted(text for text, _ in texts))
+    if not found and not is_null(node):
+        notes.add(node, "where is a mapping of members to their texts, like { name: msisdn }")
+    return tuple(sorted(found.items()))
+
+
+def _note_shared_detectors(tags: Mapping[str, Tag], notes: Notes) -> None:
+    owners: dict[str, Tag] = {}
+    for tag in sorted(tags.values(), key=lambda t: (t.line, t.column)):
+        if tag.detect and owners.setdefault(tag.detect, tag) is not tag:
+            first = owners[tag.detect]
+            what = f"what looks like '{tag.detect}' is the tag '{first.name}' already (line {first.line})"
+            notes.add(Scalar(None, "", tag.line, tag.column), what)
 
 
 def _resolve(groups: Mapping[str, Entry], tags: frozenset[str], notes: Notes) -> dict[str, Group]:

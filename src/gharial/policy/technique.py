@@ -98,6 +98,20 @@ def compare(a: Technique, b: Technique) -> int | None:
     return _compare_generalised(a, b)
 
 
+def strictness(technique: Technique) -> tuple[int, ...]:
+    """Return a key that sorts techniques from open to strict; those that can't be ordered in a fixed order."""
+    level = _LEVELS[technique.op]
+    if technique.op is Op.MASK:
+        shown = _shown(technique)
+        return (level, -sum(shown), *(-part for part in shown))
+    if technique.op is Op.TOKEN:
+        return (level, _SCOPES.index(_scope(technique)))
+    if technique.op in (Op.YEAR, Op.BAND):
+        width, unit = _coarseness(technique)
+        return (level, width, len(unit))
+    return (level,)
+
+
 def find_most_open(techniques: Iterable[Technique]) -> Technique | None:
     """Return the one that is more open than, or equal to, each of the others; None where it can't be told."""
     candidates = list(techniques)

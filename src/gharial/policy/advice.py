@@ -1,0 +1,85 @@
+"""What is allowed in a policy and probably not meant, or not yet carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, combinations
+
+from gharial.model.errors import Problem
+from gharial.model.plan import Op
+from gharial.policy.checks import may_meet, techniques_of
+from gharial.policy.conditions import CONSENT
+from gharial.policy.document import Policy
+from gharial.policy.extras import detectors_matter
+from gharial.policy.grants import Grant
+from gharial.policy.guardrails import Guardrail
+from gharial.policy.variants import MAX_FACTORS, grant_atoms, guardrail_atoms
+
+
+def find_warnings(policy: Policy) -> list[Problem]:
+    """Return what is allowed and probably not meant."""
+    found: list[Problem] = []
+    has_subject = any(tag.subject for tag in policy.tags.values())
+    for grant in policy.grants:
+        whats = (*_without_subject(grant, has_subject), *_useless_budgets(grant))
+        found += [Problem(policy.file, grant.line, grant.column, what) for what in whats]
+        found += [
+            Problem(policy.file, grant.line, grant.column, f"'{grant.name}' reidentifies '{tag}', {why}")
+            for tag in sorted(grant.reidentify)
+            if (why := _useless_reidentify(policy, tag))
+        ]
+    for tag in policy.tags.values():
+        if tag.detect and not tag.find and not detectors_matter(policy.unlisted):
+            what = f"'{tag.name}' finds nothing: 'unlisted_fields: {policy.unlisted}' leaves nothing to detect"
+            found.append(Problem(policy.file, tag.line, tag.column, what))
+    for watch in policy.watch:
+        what = f"'{watch.name}' is read and checked, but this version does not watch for it yet"
+        found.append(Problem(policy.file, watch.line, watch.column, what))
+    return sorted([*found, *_too_many_factors(policy)])
+
+
+def _without_subject(grant: Grant, has_subject: bool) -> Iterator[str]:
+    if has_subject:
+        return
+    if grant.budgets:
+        yield f"the grant '{grant.name}' has a budget, but no tag has a subject: each record counts as one person"
+    if any(condition.fact == CONSENT for condition in grant.needs.person):
+        yield f"the grant '{grant.name}' needs consent, but no tag has a subject: nobody can be asked for"
+
+
+def _useless_budgets(grant: Grant) -> Iterator[str]:
+    for short, long in combinations(grant.budgets, 2):
+        if long.people <= short.people:
+            yield (
+                f"the budgets of '{grant.name}' contradict each other: {short.people} people in the shorter window "
+                f"can't be reached, for the longer one allows {long.people}"
+            )
+
+
+def _too_many_factors(policy: Policy) -> Iterable[Problem]:
+    """Grants that one caller may have together and that depend on too much: such a caller is refused."""
+    always = frozenset[object]().union(*(guardrail_atoms(guardrail) for guardrail in policy.never))
+    counted = [grant for grant in policy.grants if grant.budgets or grant_atoms(grant)]
+    about = [guardrail for guardrail in policy.never if guardrail_atoms(guardrail)]
+    for start in range(max(1, len(counted))):
+        together: list[Grant] = counted[start : start + 1]
+        for grant in counted:
+            if grant not in together and all(may_meet(policy, grant, other) for other in together):
+                together.append(grant)
+        atoms = always.union(*(grant_atoms(grant) for grant in together))
+        if sum(len(grant.budgets) for grant in together) + len(atoms) > MAX_FACTORS:
+            rules: list[Grant | Guardrail] = [*together, *about]
+            line, column = min((rule.line, rule.column) for rule in rules)
+            names = ", ".join(sorted(rule.name for rule in rules))
+            what = f"a caller to whom all of {names} apply is refused: together they have more than {MAX_FACTORS} "
+            yield Problem(policy.file, line, column, f"{what}budgets and conditions about persons")
+            return
+
+
+def _useless_reidentify(policy: Policy, tag: str) -> str:
+    if not policy.tags[tag].params:
+        return "which has no 'path:' place: this version looks for tokens in path parameters only"
+    techniques = chain.from_iterable(techniques_of(grant, tag) for grant in policy.grants)
+    if not any(technique.op is Op.TOKEN for technique in techniques):
+        return "which no grant shows as a token"
+    return ""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,7 @@ import pytest
 import pytest_asyncio
 from support.envoy_harness import Answer
 from support.gateway import Api, Held, Home, a_gateway, customer, customer_id, people_in_clear, shows, until
-from support.upstreams import Upstream, an_upstream, json_answer
+from support.upstreams import Upstream, an_upstream, answer, json_answer
 
 pytestmark = [
     pytest.mark.envoy,
@@ -220,6 +221,33 @@ async def test_sigterm_ends_no_running_call_and_leaves_nothing():
         assert not list(home.run.glob("admin.sock"))
         # What was shown in clear is on disk, also though the gateway was ending.
         assert sum(line["client"] == "auditor" for line in home.audit()) == 8
+
+
+async def test_sigterm_waits_for_a_client_that_reads_slowly():
+    """A large answer that is on its way to a slow client arrives whole, though the gateway was told to end."""
+    api = Api()
+    size = 15_000_000
+    async with an_upstream(api) as upstream, a_gateway({"api": {"url": upstream.url}}) as home:
+        api.answers["/open/large"] = answer("200 OK", b"p" * size)
+        # A small window and a reader that does not read: most of the answer stays in the gateway.
+        with socket.socket() as plain:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            plain.connect(("127.0.0.1", home.port))
+            plain.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=plain, limit=65_536)
+            writer.write(b"GET /open/large HTTP/1.1\r\nhost: a\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            await until(lambda: _idle(home))
+            assert home.process is not None
+            home.process.send_signal(signal.SIGTERM)
+            await until(lambda: _refuses(home.port))
+            # Long enough for a gateway that does not wait to be gone.
+            await asyncio.wait({asyncio.create_task(home.process.wait())}, timeout=1.0)
+            body = await reader.readexactly(size)
+            writer.close()
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        assert body == b"p" * size
+        assert await home.stop() == 0
 
 
 async def _refuses(port: int) -> bool:

@@ -108,6 +108,12 @@ class EnvoyAdmin:
         stats = json.loads(text)["stats"]
         return int(stats[0]["value"]) if stats else 0
 
+    async def is_idle(self) -> bool:
+        """True if no call is under way and every byte of an answer was handed on, or if Envoy does not answer."""
+        # A call counts as over when its last byte is in Envoy's own buffer, which a slow client empties later.
+        stats = await self.fetch_stats(f"^http.{STAT_PREFIX}.downstream_(rq_active|cx_tx_bytes_buffered)$")
+        return not any(stats.values())
+
     async def fetch_stats(self, pattern: str) -> dict[str, int]:
         """Return counters and gauges whose names match a regular expression; empty if Envoy does not answer."""
         text = await self._get(f"/stats?format=json&filter={pattern}")
@@ -115,7 +121,7 @@ class EnvoyAdmin:
         return {item["name"]: int(item["value"]) for item in stats if "name" in item}
 
     async def drain_and_stop(self, timeout_s: float) -> bool:
-        """Take no new connections, let the calls under way finish, then end Envoy.
+        """Take no new connections, let the calls under way finish and their answers leave, then end Envoy.
 
         Returns True if all calls had finished within `timeout_s` seconds; Envoy is told to end in any case.
         """
@@ -125,7 +131,7 @@ class EnvoyAdmin:
         drained = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while await self.active_requests():  # noqa: ASYNC110 - another process's number, so it is polled
+                while not await self.is_idle():  # noqa: ASYNC110 - another process's numbers, so they are polled
                     await asyncio.sleep(_POLL_S)
                 drained = True
         await self._post("/quitquitquit")

@@ -39,6 +39,8 @@ class Automaton:
 
     paths: list[tuple[str, tuple[Segment, ...]]]
     _moves: dict[Positions, Moves] = field(default_factory=dict)
+    # Equal sets as one object: comparing hundreds of positions, for each of many links, is what takes time.
+    _same: dict[Positions, Positions] = field(default_factory=dict)
 
     @classmethod
     def of(cls, finds: Iterable[tuple[str, BodyPath]]) -> Automaton:
@@ -80,7 +82,8 @@ class Automaton:
                 found.add(tag)
             else:
                 remain.add((path, at + 1))
-        return Move(frozenset(remain), frozenset(found))
+        positions = frozenset(remain)
+        return Move(self._same.setdefault(positions, positions), frozenset(found))
 
 
 def _fold(segment: Segment) -> Segment:

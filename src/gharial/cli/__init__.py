@@ -11,6 +11,8 @@ from gharial import __version__
 from gharial.cli.clients import clients
 from gharial.cli.gateway import doctor, gate, status, up
 from gharial.cli.incidents import incidents
+from gharial.cli.policy import policy
+from gharial.cli.publication import canary, history, publish, rollback
 from gharial.cli.setup import config, init, keys
 from gharial.cli.story import demo
 
@@ -28,5 +30,8 @@ def main() -> None:
     """
 
 
-for command in (up, gate, status, doctor, init, keys, config, clients, incidents, demo):
+for command in (up, gate, status, doctor, init, keys, config, policy, clients, incidents, demo):
     main.add_command(command)
+
+for command in (publish, history, rollback, canary):
+    policy.add_command(command)

@@ -1,0 +1,310 @@
+"""What another version of a policy would change, and for whom: by comparing the plans of both, not their texts.
+
+Both policies are compiled for every class of callers that either tells apart, and the plans are asked at every kind of
+place that either finds, for every kind of person on which either depends, within and beyond every budget.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gharial.model.errors import PolicyInvalid
+from gharial.model.plan import Cell, Extra, Mode, Plan
+from gharial.policy.classes import CallerClass, Classes, find_classes
+from gharial.policy.compile import compile_plan
+from gharial.policy.document import Policy
+from gharial.policy.people import BudgetKey, People, find_people, variants_of, window_text, words_of
+from gharial.policy.places import Spot, find_cell, find_spots, unlisted_step
+from gharial.policy.samples import describe, facts_text
+from gharial.policy.technique import Technique, compare
+
+MAX_CLASSES = 400
+"""Classes of callers for which both policies are compiled."""
+
+
+class Direction(enum.StrEnum):
+    """Which way a change goes. `other`: the two techniques can't be ordered, or it is not about openness."""
+
+    MORE_OPEN = "more open"
+    STRICTER = "stricter"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference. `tag` is empty for what no tag names; `place` is as people write it in `find`.
+
+    `whom` and `when` are lines that describe the callers and the people in question; an empty line means all.
+    `example` are facts of such a caller; `classes` counts the classes of callers that it concerns.
+    """
+
+    direction: Direction
+    tag: str
+    place: str
+    before: str
+    after: str
+    rule_before: str
+    rule_after: str
+    whom: tuple[str, ...]
+    when: tuple[str, ...]
+    example: str = ""
+    classes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """All changes, the more open ones first. `left_out` says what was not compared; `tried` counts classes."""
+
+    changes: tuple[Change, ...]
+    tried: int
+    left_out: tuple[str, ...] = ()
+
+    def of(self, direction: Direction) -> tuple[Change, ...]:
+        """The changes of one direction."""
+        return tuple(change for change in self.changes if change.direction is direction)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is one change in the eyes of a reader, before it is known for whom."""
+
+    direction: Direction
+    tag: str
+    place: str
+    before: str
+    after: str
+    rule_before: str
+    rule_after: str
+
+
+@dataclass(slots=True)
+class _Found:
+    """For whom a row holds: kinds of callers, and how many classes; always for the same kinds of people."""
+
+    members: dict[tuple[int, ...], None] = field(default_factory=dict)
+    example: str = ""
+    classes: int = 0
+
+
+_Rows = dict[tuple[_Row, frozenset[tuple[int, ...]]], _Found]
+"""By row and by the kinds of people for whom it holds; none means all."""
+
+
+def diff_policies(old: Policy, new: Policy, max_classes: int = MAX_CLASSES) -> Difference:
+    """Return what changes from `old` to `new`. A policy that can't be compiled for a class is left out, and said."""
+    found = find_classes([old, new])
+    left_out = list(found.left_out)
+    if len(found.classes) > max_classes:
+        left_out.append(f"{len(found.classes) - max_classes:,} of {len(found.classes):,} classes of callers")
+    spots, more_spots = find_spots(old, new)
+    left_out += more_spots
+    params = tuple(sorted({name for policy in (old, new) for tag in policy.tags.values() for name in tag.params}))
+    rows: _Rows = {}
+    plans = _Plans((old, new), params)
+    compared: list[tuple[CallerClass, Plan, Plan]] = []
+    refused = 0
+    for caller_class in found.classes[:max_classes]:
+        before_refused, after_refused = (applying.refused for applying in caller_class.applying)
+        if before_refused or after_refused:
+            if before_refused != after_refused:
+                _collect(rows, caller_class, [(_refused_row(before_refused), frozenset())])
+            continue
+        try:
+            compared.append((caller_class, plans.get(0, caller_class), plans.get(1, caller_class)))
+        except PolicyInvalid:
+            refused += 1
+    people = find_people([plan for _, *pair in compared for plan in pair], words_of((old, new)))
+    for caller_class, before, after in compared:
+        _collect(rows, caller_class, _compare_plans(before, after, spots, people))
+    if refused:
+        left_out.append(f"{refused:,} classes of callers for which one of the two can't be compiled")
+    whole = {_mode_row(old, new): None} if old.mode is not new.mode else {}
+    changes = [
+        *(Change(row.direction, "", row.place, row.before, row.after, "", "", ("",), ("",), "", 0) for row in whole),
+        *(_change(row, kinds, of, found, people) for (row, kinds), of in rows.items()),
+    ]
+    order = [*Direction]
+    changes.sort(key=lambda c: (order.index(c.direction), c.tag == "", c.tag, c.place, c.before, c.after, c.whom))
+    return Difference(tuple(changes), min(len(found.classes), max_classes), tuple(left_out))
+
+
+class _Plans:
+    """The plans of both policies, each class's made once."""
+
+    def __init__(self, policies: tuple[Policy, Policy], params: tuple[str, ...]) -> None:
+        self._policies = policies
+        self._params = params
+        self._made: dict[tuple[int, object], Plan | PolicyInvalid] = {}
+
+    def get(self, which: int, caller_class: CallerClass) -> Plan:
+        applying = caller_class.applying[which]
+        made = self._made.get((which, applying))
+        if made is None:
+            try:
+                made = compile_class(self._policies[which], self._params, applying.grants, applying.guardrails)
+            except PolicyInvalid as error:
+                made = error
+            self._made[which, applying] = made
+        if isinstance(made, PolicyInvalid):
+            raise made
+        return made
+
+
+def compile_class(
+    policy: Policy, params: tuple[str, ...], grants: tuple[str, ...], guardrails: tuple[str, ...]
+) -> Plan:
+    """Compile a policy for one class of callers, on a route that stands for all that have these parameters."""
+    return compile_plan(policy, "", params, grants, guardrails)
+
+
+def _collect(
+    rows: _Rows, caller_class: CallerClass, changes: Iterable[tuple[_Row, frozenset[tuple[int, ...]]]]
+) -> None:
+    for key in dict.fromkeys(changes):
+        found = rows.setdefault(key, _Found())
+        found.classes += 1
+        found.example = found.example or facts_text(caller_class.members[0].facts)
+        found.members.update(dict.fromkeys(member.picks for member in caller_class.members))
+
+
+def _change(row: _Row, kinds: frozenset[tuple[int, ...]], found: _Found, classes: Classes, people: People) -> Change:
+    all_ = (member.picks for caller_class in classes.classes for member in caller_class.members)
+    whom = describe(classes.axes, found.members, all_)
+    when = describe(people.axes, kinds, (kind.picks for kind in people.kinds)) if kinds else [""]
+    return Change(
+        row.direction, row.tag, row.place, row.before, row.after, row.rule_before, row.rule_after,
+        tuple(whom), tuple(when), found.example, found.classes,
+    )  # fmt: skip
+
+
+def _mode_row(old: Policy, new: Policy) -> _Row:
+    opens = new.mode is Mode.SHADOW
+    return _Row(
+        Direction.MORE_OPEN if opens else Direction.STRICTER,
+        "", "everything (mode)", f"mode {old.mode}", f"mode {new.mode}", "", "",
+    )  # fmt: skip
+
+
+def _refused_row(before: bool) -> _Row:
+    texts = ("calls are refused, for an expression fails", "calls are answered")
+    direction = Direction.MORE_OPEN if before else Direction.STRICTER
+    one, other = texts if before else texts[::-1]
+    return _Row(direction, "", "everything (cel)", one, other, "", "")
+
+
+# --- two plans --------------------------------------------------------------------------------------------------
+
+
+_Changes = Iterator[tuple[_Row, frozenset[tuple[int, ...]]]]
+_EVERYBODY = frozenset[tuple[int, ...]]()
+
+
+def _compare_plans(old: Plan, new: Plan, spots: Sequence[Spot], people: People) -> _Changes:
+    """Yield what differs, and for which kinds of people; none means for all of them."""
+    kinds: dict[tuple[int, int], set[tuple[int, ...]]] = {}
+    for person, one, other in zip(people.kinds, variants_of(old, people), variants_of(new, people), strict=True):
+        kinds.setdefault((one, other), set()).add(person.picks)
+    for spot in spots:
+        cells = find_cell(old, spot.steps), find_cell(new, spot.steps)
+        yield from _compare_cells((old, new), cells, kinds, spot.place)
+    yield from _compare_extras(old, new, kinds)
+    yield from _compare_budgets(old, new)
+    yield from _compare_rest(old, new)
+
+
+def _compare_cells(
+    plans: tuple[Plan, Plan],
+    cells: tuple[Cell | None, Cell | None],
+    kinds: Mapping[tuple[int, int], set[tuple[int, ...]]],
+    place: str,
+) -> _Changes:
+    rows: dict[_Row, set[tuple[int, ...]]] = {}
+    for variants, people in kinds.items():
+        shown = [_shown(plan, cell, v) for plan, cell, v in zip(plans, cells, variants, strict=True)]
+        (before, rule_before), (after, rule_after) = shown
+        if before == after:
+            continue
+        tag = " -> ".join(dict.fromkeys(cell.tag for cell in cells if cell is not None))
+        row = _Row(_direction(before, after), tag, place, str(before), str(after), rule_before, rule_after)
+        rows.setdefault(row, set()).update(people)
+    everybody = sum(map(len, kinds.values()))
+    for row, found in rows.items():
+        yield row, _EVERYBODY if len(found) == everybody else frozenset(found)
+
+
+def _shown(plan: Plan, cell: Cell | None, variant: int) -> tuple[Technique, str]:
+    if cell is None:
+        return unlisted_step(plan), "unlisted"
+    step = plan.steps[cell.steps[variant]]
+    return Technique(step.op, tuple(pair for pair in step.args if pair[0] != "type")), step.rule
+
+
+def _direction(before: Technique, after: Technique) -> Direction:
+    match compare(before, after):
+        case None:
+            return Direction.OTHER
+        case order:
+            return Direction.STRICTER if order < 0 else Direction.MORE_OPEN
+
+
+def _compare_extras(old: Plan, new: Plan, kinds: Mapping[tuple[int, int], set[tuple[int, ...]]]) -> _Changes:
+    """Places that only the reference executor finds, matched by what they look for."""
+    sides = ({_extra_key(e): e for e in old.extras}, {_extra_key(e): e for e in new.extras})
+    for key in sorted({*sides[0], *sides[1]}):
+        found = sides[0].get(key), sides[1].get(key)
+        cells = (
+            old.cells[found[0].cell] if found[0] else None,
+            new.cells[found[1].cell] if found[1] else None,
+        )
+        yield from _compare_cells((old, new), cells, kinds, key)
+
+
+def _extra_key(extra: Extra) -> str:
+    if extra.detector:
+        return f"every value that looks like {extra.detector}"
+    where = "".join(f" where {member} is {' or '.join(texts)}" for member, texts in extra.where)
+    return extra.path + (" (names of members)" if extra.keys else "") + where
+
+
+def _compare_budgets(old: Plan, new: Plan) -> _Changes:
+    before, after = _limits(old), _limits(new)
+    for key in sorted({*before, *after}):
+        one, other = before.get(key), after.get(key)
+        if one == other or one is None or other is None:
+            # A budget that comes or goes shows in what holds beyond it.
+            continue
+        direction = Direction.MORE_OPEN if other > one else Direction.STRICTER
+        rule = f"grant:{key[0]}"
+        place = f"budget of {key[0]}"
+        yield _Row(direction, "", place, _rate(one, key[1]), _rate(other, key[1]), rule, rule), _EVERYBODY
+
+
+def _limits(plan: Plan) -> Mapping[BudgetKey, int]:
+    return {(budget.grant, budget.window_s): budget.people for budget in plan.budgets}
+
+
+def _rate(people: int, window_s: int) -> str:
+    return f"{people} people in {window_text(window_s)}"
+
+
+def _compare_rest(old: Plan, new: Plan) -> _Changes:
+    opened = {p.name: p for p in old.params if p.reidentify}, {p.name: p for p in new.params if p.reidentify}
+    for name in sorted({*opened[0]} ^ {*opened[1]}):
+        param = opened[0].get(name) or opened[1][name]
+        direction = Direction.STRICTER if name in opened[0] else Direction.MORE_OPEN
+        texts = ("tokens reach the upstream as real values", "tokens are not accepted")
+        before, after = texts if name in opened[0] else texts[::-1]
+        yield _Row(direction, param.tags[0], f"path:{name}", before, after, "", ""), _EVERYBODY
+    for name in sorted({*old.probes} ^ {*new.probes}):
+        texts = ("may not filter or sort by it", "may filter and sort by it")
+        closed = name in new.probes
+        direction = Direction.STRICTER if closed else Direction.MORE_OPEN
+        before, after = texts[::-1] if closed else texts
+        yield _Row(direction, "", f"query field {name}", before, after, "", ""), _EVERYBODY
+    if old.json_in_strings != new.json_in_strings:
+        before, after = (f"{plan.json_in_strings} levels of JSON in strings are opened" for plan in (old, new))
+        yield _Row(Direction.OTHER, "", "JSON in strings", before, after, "", ""), _EVERYBODY
+    if old.redaction != new.redaction:
+        yield _Row(Direction.OTHER, "", "redaction texts", "as before", "other texts", "", ""), _EVERYBODY

@@ -1,0 +1,198 @@
+"""What `gharial policy explain` says: by tag, or by the fields of a body that goes through the real reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from gharial.crypto.keyset import create_keyset
+from gharial.model.errors import ConfigInvalid, Problem
+from gharial.model.place import BodyPath, PlaceError, Select, parse_place
+from gharial.policy.automaton import Automaton
+from gharial.policy.cases import CaseProblem, Path, facts_of_who, path_text, value_text
+from gharial.policy.conditions import CONSENT
+from gharial.policy.countries import COUNTRIES
+from gharial.policy.decide import decide
+from gharial.policy.diff import compile_class
+from gharial.policy.document import Policy
+from gharial.policy.explain import Asked, Explanation, explain_places, explain_step
+from gharial.policy.facts import CLAIM, FACTS, Value
+from gharial.policy.people import find_variant
+from gharial.policy.places import ANY_NAME, PathStep, find_cell, find_tags
+from gharial.policy.samples import Facts, caller_of
+from gharial.policy.suggest import did_you_mean
+from gharial.wiring.policy_tools import Run, params_of, run_body
+from gharial.wiring.world import SystemClock, random_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Who asks about whom, in the words of the command line. `stated` are facts besides `as_`, by their names."""
+
+    as_: str
+    stated: Mapping[str, Value] = field(default_factory=dict)
+    subject: str = ""
+    beyond_budgets: bool = False
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """An explanation and, for a field of a body, its value and what became of it, as JSON."""
+
+    explanation: Explanation
+    given: str | None = field(default=None, repr=False)
+    came: str | None = field(default=None, repr=False)
+
+
+def explain_policy(policy: Policy, situation: Situation, body: bytes | None) -> list[Explained]:
+    """Explain a policy for a situation: every tag, or every field of a body.
+
+    Raises ConfigInvalid for words that can't be read, PolicyInvalid, and the errors of the payload room.
+    """
+    facts = _facts(policy, situation)
+    subject = _pairs(situation.subject, "--subject")
+    path = _path(situation.path)
+    if body is not None:
+        return list(_fields(policy, facts, subject, situation, path, body))
+    caller, now_s = caller_of(facts)
+    decision = decide(policy, caller, now_s)
+    plan = compile_class(policy, params_of(policy), decision.grants, decision.guardrails)
+    crossed = frozenset(range(len(plan.budgets))) if situation.beyond_budgets else frozenset[int]()
+    asked = Asked(policy, plan, facts, find_variant(plan, _residency(policy, subject), crossed))
+    if path is None:
+        return [Explained(explanation) for explanation in explain_places(asked)]
+    cell = find_cell(plan, _steps(path))
+    step = plan.steps[cell.steps[asked.variant]] if cell else None
+    concrete: Path = tuple(step if isinstance(step, (str, int)) else "*" for step in _steps(path))
+    return [Explained(explain_step(asked, str(path), tuple(sorted(find_tags(policy, concrete))), step))]
+
+
+def explained_json(one: Explained, *, show_values: bool) -> dict[str, Any]:
+    """Return an explanation for scripts; values only where they are asked for."""
+    found = asdict(one.explanation)
+    return found | {"given": one.given, "came": one.came} if show_values else found
+
+
+def _fields(
+    policy: Policy,
+    facts: Facts,
+    subject: Mapping[str, tuple[str, ...]],
+    situation: Situation,
+    path: BodyPath | None,
+    body: bytes,
+) -> Iterator[Explained]:
+    keyset = create_keyset(random_bytes, SystemClock().now_s())
+    consents = frozenset(subject.get(CONSENT, ()))
+    spaces = sorted({tag.subject for tag in policy.tags.values() if tag.subject})
+    people = [(spaces[0], "person-of-the-body")] if spaces else []
+    run = run_body(policy, facts, body, keyset, consents, people, beyond_budgets=situation.beyond_budgets)
+    for place, value in _leaves(run.given):
+        if path is None or _leads_to(path, place):
+            explanation = _explain_field(policy, facts, run, place)
+            yield Explained(explanation, value_text(value), value_text(run.find_after(place)))
+
+
+def _explain_field(policy: Policy, facts: Facts, run: Run, place: Path) -> Explanation:
+    finding = run.find(place)
+    asked = Asked(policy, run.plan, facts, run.variants[finding.scope] if finding is not None and run.variants else 0)
+    step = None if finding is None else run.plan.steps[finding.step]
+    return explain_step(asked, path_text(place), tuple(sorted(find_tags(policy, place))), step)
+
+
+def _leaves(document: object) -> Iterator[tuple[Path, object]]:
+    """Scalars and empty containers, in document order. Without recursion: the reader has bounded the depth."""
+    waiting: list[tuple[Path, object]] = [((), document)]
+    while waiting:
+        path, value = waiting.pop()
+        below: list[tuple[Path, object]] = []
+        if isinstance(value, dict):
+            below = [((*path, name), inner) for name, inner in value.items()]
+        elif isinstance(value, list):
+            below = [((*path, index), inner) for index, inner in enumerate(value)]
+        if below:
+            waiting += reversed(below)
+        else:
+            yield path, value
+
+
+def _leads_to(path: BodyPath, place: Path) -> bool:
+    """True if the path finds the place or something around it."""
+    automaton = Automaton.of([("x", path)])
+    move = automaton.start()
+    for step in place:
+        if move.found:
+            return True
+        moves = automaton.moves(move.positions)
+        known = moves.names.get(step.casefold()) if isinstance(step, str) else moves.indexes.get(step)
+        move = known or (moves.other_name if isinstance(step, str) else moves.other_index)
+    return bool(move.found)
+
+
+# --- words of the command line --------------------------------------------------------------------------------------
+
+
+def _facts(policy: Policy, situation: Situation) -> Facts:
+    stated = {name: (value,) for name, value in situation.stated.items()}
+    for name in ("country",):
+        if name in situation.stated and situation.stated[name] not in COUNTRIES:
+            raise _words("--in", f"unknown country '{situation.stated[name]}' (two letters, ISO 3166-1)")
+    if "=" in situation.as_:
+        told: dict[str, tuple[Value, ...]] = dict(_pairs(situation.as_, "--as"))
+        for name in told:
+            if name not in FACTS and not name.startswith(CLAIM):
+                raise _words("--as", f"unknown fact {did_you_mean(name, FACTS)} (claims are written claim.NAME)")
+        return told | stated
+    if situation.as_ not in policy.who:
+        raise _words("--as", f"unknown who {did_you_mean(situation.as_, policy.who)}; or write facts: role=care")
+    try:
+        return facts_of_who(policy, policy.who[situation.as_], stated)
+    except CaseProblem as problem:
+        raise _words("--as", str(problem)) from None
+
+
+def _pairs(text: str, option: str) -> dict[str, tuple[str, ...]]:
+    """Read `a=1,b=2,a=3`; a name that comes twice has several values."""
+    found: dict[str, tuple[str, ...]] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not name or not value:
+            raise _words(option, "facts are written name=value,name=value")
+        found[name] = (*found.get(name, ()), value)
+    return found
+
+
+def _residency(policy: Policy, subject: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    """Take a group of countries for one of its members: `residency=EU`."""
+    found = dict(subject)
+    for name, values in subject.items():
+        known = {tag.fact for tag in policy.tags.values() if tag.fact} | {CONSENT, "group"}
+        if name not in known:
+            raise _words("--subject", f"no tag has the fact {did_you_mean(name, known)}")
+        if name == "residency":
+            found[name] = tuple(min(policy.countries[v]) if v in policy.countries else v for v in values)
+    return found
+
+
+def _path(text: str) -> BodyPath | None:
+    if not text:
+        return None
+    try:
+        place = parse_place(text)
+    except PlaceError as error:
+        raise _words("--path", str(error)) from None
+    if not isinstance(place, BodyPath):
+        raise _words("--path", "a path of the body begins with '$'")
+    return place
+
+
+def _steps(path: BodyPath) -> tuple[PathStep, ...]:
+    named = {Select.NAME, Select.INDEX}
+    return tuple(
+        ANY_NAME if s.select not in named else s.name if s.select is Select.NAME else s.index for s in path.segments
+    )
+
+
+def _words(option: str, what: str) -> ConfigInvalid:
+    return ConfigInvalid([Problem(option, 1, 1, what)])

@@ -1,0 +1,51 @@
+"""What a policy's tests touch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.policies import read
+
+from gharial.policy.coverage import cover
+
+BASE: dict[str, Any] = {
+    "policy": "p",
+    "version": 1,
+    "tags": {"email": {"find": "$..email"}, "note": {"find": "$.rows[*].note"}},
+    "who": {"anyone": {}, "care": {"role": "care"}},
+    "grants": [{"grant": "g", "to": "care", "for": "support", "show": {"email": "clear"}}],
+}
+GUARDED = BASE | {"never": [{"never": "n", "tag": "email", "when": {"country": {"not": "EEA"}}, "at_least": "redact"}]}
+
+
+def touched(policy: dict[str, Any], **case: Any) -> set[tuple[str, str, str, str]]:
+    base = {"as": "care", "for": "support", "give": {"email": "a"}, "want": {"email": "redacted"}}
+    rows = cover(read(policy | {"tests": [base | case]})).rows
+    return {(row.who, row.purpose, row.country, tag) for row in rows for tag in row.touched}
+
+
+def test_without_tests_nothing_is_touched():
+    """Every cell of who x purpose x tag is there, and none is touched."""
+    found = cover(read(BASE))
+    assert (found.cells, found.touched, found.percent) == (2 * 2 * 2, 0, 0.0)
+
+
+def test_a_test_touches_what_it_wants_something_of():
+    """Values that are merely given are not tested."""
+    assert touched(BASE) == {("care", "support", "any", "email")}
+    both = {"email": "a", "note": "b"}
+    assert touched(BASE, give=both, want={"note": "redacted"}) == {("care", "support", "any", "note")}
+
+
+def test_facts_count_for_every_name_they_fit():
+    """A caller told by facts is whoever these facts make it; only one who is nobody else counts as anyone."""
+    assert touched(BASE, **{"as": {"role": "care"}}) == {("care", "support", "any", "email")}
+    assert touched(BASE, **{"as": {"role": "x"}}) == {("anyone", "support", "any", "email")}
+
+
+def test_countries_are_those_that_the_policy_names():
+    """A group that a condition names is a column, and so are all others, and no country at all."""
+    assert touched(GUARDED, **{"in": "FR"}) == {("care", "support", "EEA", "email")}
+    assert touched(GUARDED, **{"in": "US"}) == {("care", "support", "elsewhere", "email")}
+    assert touched(GUARDED) == {("care", "support", "unknown", "email")}
+    assert cover(read(GUARDED)).cells == 2 * 2 * 3 * 2

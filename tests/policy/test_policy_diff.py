@@ -1,0 +1,144 @@
+"""Differences between policies: what becomes more open, what stricter, for whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.policies import TECHNIQUES, WHO, grant_maps, policy_maps, read, tag_maps
+
+from gharial.policy.diff import Change, Direction, diff_policies
+
+OTHER_WAY = {
+    Direction.MORE_OPEN: Direction.STRICTER,
+    Direction.STRICTER: Direction.MORE_OPEN,
+    Direction.OTHER: Direction.OTHER,
+}
+NO_STRICTER_THAN_NOTHING = tuple(t for t in TECHNIQUES if t not in ("null", "drop"))
+
+BASE: dict[str, Any] = {
+    "policy": "p",
+    "version": 1,
+    "tags": {"person": {"find": ["$..id", "path:id"], "subject": "customer"}, "email": {"find": "$..email"}},
+    "who": WHO,
+    "grants": [
+        {
+            "grant": "desk",
+            "to": "care",
+            "for": "support",
+            "show": {"email": "clear"},
+            "budget": {"people": "60/h", "then": "mask"},
+        }
+    ],
+}
+
+
+def changed(**grant: Any) -> dict[str, Any]:
+    return BASE | {"grants": [BASE["grants"][0] | grant]}
+
+
+def facts_of(change: Change) -> tuple[Any, ...]:
+    return change.tag, change.before, change.after, change.whom, change.when
+
+
+@given(policy_maps())
+@settings(max_examples=40, deadline=None)
+def test_a_policy_does_not_differ_from_itself(policy: dict[str, Any]):
+    """Nothing changes where nothing was changed."""
+    found = diff_policies(read(policy), read(policy))
+    assert found.changes == ()
+    assert found.left_out == ()
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_back_is_the_mirror_of_forth(data: st.DataObject):
+    """Whatever becomes more open in one direction becomes stricter in the other, for the same callers and people."""
+    tags = data.draw(tag_maps())
+    one = data.draw(policy_maps(tags))
+    other = data.draw(policy_maps(data.draw(st.sampled_from([tags, None]))))
+    forth, back = diff_policies(read(one), read(other)), diff_policies(read(other), read(one))
+
+    def seen(change: Change) -> tuple[Any, ...]:
+        tag = frozenset(change.tag.split(" -> "))
+        return change.direction, tag, change.place, change.before, change.after, frozenset(change.whom), change.when
+
+    mirrored = {
+        (OTHER_WAY[d], tag, place, after, before, whom, when)
+        for d, tag, place, before, after, whom, when in map(seen, back.changes)
+    }
+    assert set(map(seen, forth.changes)) == mirrored
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_one_more_grant_only_opens(data: st.DataObject):
+    """Grants add up: another one, no stricter than saying nothing, makes nothing stricter for anybody."""
+    policy = data.draw(policy_maps())
+    more = data.draw(grant_maps(tuple(policy["tags"]), NO_STRICTER_THAN_NOTHING))
+    grants = [g for g in policy["grants"] if not {"null", "drop"} & {*g["show"].values()}]
+    grants = [g for g in grants if "budget" not in g or g["budget"]["then"] not in ("null", "drop")]
+    before, after = policy | {"grants": grants}, policy | {"grants": [*grants, {"grant": "more", **more}]}
+    found = diff_policies(read(before), read(after))
+    assert {change.direction for change in found.changes} <= {Direction.MORE_OPEN}
+
+
+def test_who_may_have_it_is_compared_not_how_they_are_called():
+    """Another name for the same callers changes nothing; other callers under the same name do."""
+    renamed = changed(to="clerk") | {"who": {**WHO, "clerk": {"role": "care"}}}
+    assert diff_policies(read(BASE), read(renamed)).changes == ()
+    wider = BASE | {"who": {**WHO, "care": {"role": ["care", "sales"]}}}
+    found = diff_policies(read(BASE), read(wider)).of(Direction.MORE_OPEN)
+    assert {change.whom for change in found} == {("not care (old), care (new), for support",)}
+    assert {change.example for change in found} == {"role sales, purpose support"}
+    assert ("redact", "clear") in {(change.before, change.after) for change in found}
+
+
+def test_a_larger_budget_is_more_open():
+    """The number of people is a change of its own; what holds within and beyond is the same."""
+    found = diff_policies(read(BASE), read(changed(budget={"people": "600/h", "then": "mask"})))
+    (change,) = found.changes
+    assert (change.direction, change.place) == (Direction.MORE_OPEN, "budget of desk")
+    assert (change.before, change.after) == ("60 people in 1h", "600 people in 1h")
+    assert change.whom == ("care, for support",)
+
+
+def test_a_budget_that_goes_opens_what_was_beyond_it():
+    """Without its budget a grant shows clear where it showed a mask."""
+    without = {key: value for key, value in BASE["grants"][0].items() if key != "budget"}
+    found = diff_policies(read(BASE), read(BASE | {"grants": [without]}))
+    assert [facts_of(change) for change in found.changes] == [
+        ("email", "mask", "clear", ("care, for support",), ("beyond the budget of desk per 1h",))
+    ]
+
+
+def test_a_place_that_a_tag_no_longer_finds_is_what_no_tag_names():
+    """Taking a path from a tag leaves its fields to `unlisted_fields`: open where that is `pass`."""
+    fewer = BASE | {"tags": BASE["tags"] | {"email": {"find": "$.email"}}, "unlisted_fields": "pass"}
+    found = diff_policies(read(BASE | {"unlisted_fields": "pass"}), read(fewer))
+    assert {(c.direction, c.place, c.before, c.after) for c in found.changes} == {
+        (Direction.MORE_OPEN, "$..email", "redact", "clear"),
+        (Direction.MORE_OPEN, "$..email", "mask", "clear"),
+    }
+
+
+def test_shadow_opens_everything():
+    """A policy that goes to shadow changes nothing on the wire any more: the most open change there is."""
+    found = diff_policies(read(BASE), read(BASE | {"mode": "shadow"}))
+    assert [(c.direction, c.before, c.after) for c in found.changes] == [
+        (Direction.MORE_OPEN, "mode enforce", "mode shadow")
+    ]
+
+
+def test_reidentifying_is_told():
+    """That tokens become real values for the upstream is more open."""
+    found = diff_policies(read(BASE), read(changed(reidentify="person")))
+    assert [(c.direction, c.tag, c.place) for c in found.changes] == [(Direction.MORE_OPEN, "person", "path:id")]
+
+
+def test_what_was_not_compared_is_said():
+    """A bound on the classes of callers is told, never a silent pass."""
+    found = diff_policies(read(BASE), read(changed(show={"email": "clear", "person": "clear"})), max_classes=1)
+    assert found.tried == 1
+    assert found.left_out == ("1 of 2 classes of callers",)

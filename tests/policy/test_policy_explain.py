@@ -1,0 +1,113 @@
+"""Explanations tell what the plan does, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.policies import WHO, policy_maps, read
+
+from gharial.model.errors import PolicyInvalid
+from gharial.policy.classes import find_classes
+from gharial.policy.decide import decide
+from gharial.policy.diff import compile_class
+from gharial.policy.explain import Asked, Explanation, explain_places
+from gharial.policy.places import find_cell, find_spots
+from gharial.policy.samples import caller_of
+from gharial.policy.technique import compare, parse_technique
+
+GUARDED: dict[str, Any] = {
+    "policy": "p",
+    "version": 1,
+    "tags": {"email": {"find": "$..email"}, "home": {"find": "$..home", "fact": "residency"}},
+    "who": WHO,
+    "grants": [
+        {"grant": "basics", "to": "anyone", "show": {"email": "mask"}},
+        {
+            "grant": "desk",
+            "to": "care",
+            "for": "support",
+            "needs": {"subject.consent": "desk"},
+            "show": {"email": "clear"},
+        },
+    ],
+    "never": [
+        {
+            "never": "eu",
+            "tag": "email",
+            "when": {"subject.residency": "EU", "country": {"not": "EEA"}},
+            "at_least": "redact",
+        }
+    ],
+}
+
+
+def explain(policy: dict[str, Any], facts: dict[str, tuple[Any, ...]], variant: int | None = None) -> list[Explanation]:
+    parsed = read(policy)
+    decision = decide(parsed, *caller_of(facts))
+    plan = compile_class(parsed, (), decision.grants, decision.guardrails)
+    return explain_places(Asked(parsed, plan, facts, variant or 0))
+
+
+@given(policy_maps(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_winner_is_the_rule_of_the_plan(policy: dict[str, Any], data: st.DataObject):
+    """For any policy and caller the rule and the technique are the plan's, and the reasons agree with them."""
+    parsed = read(policy)
+    kind = data.draw(st.sampled_from(find_classes([parsed]).classes))
+    applying = kind.applying[0]
+    try:
+        plan = compile_class(parsed, (), applying.grants, applying.guardrails)
+    except PolicyInvalid:
+        return
+    variant = data.draw(st.integers(0, len(plan.variants) - 1))
+    found = {e.place: e for e in explain_places(Asked(parsed, plan, kind.members[0].facts, variant))}
+    spots = find_spots(parsed)[0]
+    for spot in spots:
+        explanation = found[spot.place]
+        cell = find_cell(plan, spot.steps)
+        assert (cell is None) is (explanation.rule == "unlisted")
+        if cell is None:
+            continue
+        step = plan.steps[cell.steps[variant]]
+        assert explanation.rule == step.rule
+        assert parse_technique(explanation.technique).op is step.op
+        applied = [c for c in explanation.considered if c.applied and c.tag == cell.tag]
+        assert {c.rule.removeprefix("grant:") for c in applied} <= set(plan.grants)
+        if len(spot.tags) > 1 or spot.around:
+            continue
+        if explanation.rule == "default":
+            assert applied == []
+        else:
+            assert (explanation.rule, explanation.technique) in [(c.rule, c.technique) for c in applied]
+        for considered in applied:
+            assert compare(parse_technique(explanation.technique), parse_technique(considered.technique)) in (-1, 0)
+
+
+def test_a_grant_that_does_not_apply_says_which_condition_failed():
+    """The caller who is not meant, the purpose that is missing and the consent that nobody gave are told."""
+    (email, *_) = explain(GUARDED, {"role": ("sales",), "country": ("FR",)})
+    desk = next(c for c in email.considered if c.rule == "grant:desk")
+    assert not desk.applied
+    assert desk.reasons == (
+        "the caller is not 'care': role: care is not so: it is sales",
+        "it is for support, not without purpose",
+    )
+    (email, *_) = explain(GUARDED, {"role": ("care",), "purpose": ("support",), "country": ("FR",)})
+    desk = next(c for c in email.considered if c.rule == "grant:desk")
+    assert desk.reasons == ("subject.consent: desk is not known to be so of this person",)
+    assert (email.rule, email.technique) == ("grant:basics", "mask")
+
+
+def test_a_guardrail_says_what_makes_it_act_or_keeps_it_still():
+    """A country that certainly spares the caller is told; so is one that is merely unknown."""
+    (email, *_) = explain(GUARDED, {"country": ("FR",)})
+    (eu,) = [c for c in email.considered if c.rule == "never:eu"]
+    assert (eu.applied, eu.reasons) == (False, ("country: not EEA is not so: it is FR",))
+    # Variant 1: the guardrail's condition on the person holds.
+    (email, *_) = explain(GUARDED, {}, variant=1)
+    (eu,) = [c for c in email.considered if c.rule == "never:eu"]
+    assert eu.applied
+    assert eu.reasons[0] == "country: not EEA may be so: it is unknown"
+    assert (email.rule, email.technique) == ("never:eu", "redact")

@@ -1,0 +1,75 @@
+"""Random policies whose techniques can all be ordered, as YAML, for laws that must hold for any policy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import strategies as st
+
+from gharial.policy.document import Policy, parse_policy
+
+# Any two of these can be ordered, the most open first.
+TECHNIQUES = (
+    "clear", "mask(keep=domain, last=4)", "mask(last=4)", "mask", "band(10y)", "token(scope=client)",
+    "token(scope=all)", "redact", "null", "drop",
+)  # fmt: skip
+PLACES = (
+    "$..email", "$.email", "$..phone", "$.person.phone", "$.person", "$.rows[*].note", "$.rows", "$..id", "path:id",
+    "$.rows[0].note", "$.*.birth",
+)  # fmt: skip
+TAGS = ("alpha", "beta", "gamma", "delta")
+WHO = {
+    "anyone": {},
+    "care": {"role": "care"},
+    "boss": {"role": ["boss", "chief"], "claim.amr": "mfa"},
+    "partner": {"client": "acme-*"},
+    "stranger": {"team": {"not": "own"}},
+}
+PURPOSES = ("support", "billing")
+
+
+@st.composite
+def tag_maps(draw: st.DrawFn) -> dict[str, Any]:
+    """Tags with places; one may name people."""
+    found: dict[str, Any] = {}
+    for name in draw(st.lists(st.sampled_from(TAGS), min_size=1, unique=True)):
+        found[name] = {"find": draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=3, unique=True))}
+    if draw(st.booleans()):
+        next(iter(found.values()))["subject"] = "customer"
+    return found
+
+
+@st.composite
+def grant_maps(draw: st.DrawFn, tags: tuple[str, ...], techniques: tuple[str, ...] = TECHNIQUES) -> dict[str, Any]:
+    """One grant without a name."""
+    shown = draw(st.dictionaries(st.sampled_from(tags), st.sampled_from(techniques), min_size=1))
+    grant: dict[str, Any] = {"to": draw(st.lists(st.sampled_from(sorted(WHO)), min_size=1, max_size=2, unique=True))}
+    if draw(st.booleans()):
+        grant["for"] = draw(st.lists(st.sampled_from(PURPOSES), min_size=1, unique=True))
+    grant["show"] = shown
+    if "clear" in shown.values() and draw(st.booleans()):
+        stricter = tuple(t for t in techniques if t != "clear")
+        people, then = st.sampled_from(["5/h", "60/h", "10/d"]), st.sampled_from(stricter)
+        grant["budget"] = {"people": draw(people), "then": draw(then)}
+    return grant
+
+
+@st.composite
+def policy_maps(draw: st.DrawFn, tags: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A whole policy as data."""
+    tags = draw(tag_maps()) if tags is None else tags
+    grants = draw(st.lists(grant_maps(tuple(tags)), max_size=3))
+    return {
+        "policy": "random",
+        "version": draw(st.integers(1, 9)),
+        "tags": tags,
+        "unlisted_fields": draw(st.sampled_from(["drop", "redact", "pass"])),
+        "who": WHO,
+        "grants": [{"grant": f"g{n}", **grant} for n, grant in enumerate(grants)],
+    }
+
+
+def read(policy: dict[str, Any]) -> Policy:
+    """Read a policy from data; JSON is YAML."""
+    return parse_policy(json.dumps(policy), "policy.yaml")

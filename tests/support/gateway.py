@@ -468,10 +468,10 @@ def write_gateway(
     **more: Any,
 ) -> None:
     """Write configuration, policy, keys and `files`. The KEK lies outside the run folder, where it would be found."""
-    for name, text in (files or {}).items():
-        (home.base / name).write_text(text)
     (home.base / "policies").mkdir()
     (home.base / "policies" / "customer-data.yaml").write_text(policy)
+    for name, text in (files or {}).items():
+        (home.base / name).write_text(text)
     make_key_files(home.run / "keys.json", home.base / "secret" / "kek")
     home.secrets.add((home.base / "secret" / "kek").read_text().strip())
     home.config.write_text(json.dumps(settings_for(home.port, upstreams, **more), indent=1))

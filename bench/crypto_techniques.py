@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import timeit
 from collections.abc import Callable
 from pathlib import Path
 
-import cryptography
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from machine import describe_machine, machine_line
 
 from gharial.crypto.digest import credential_hash, person_digest
 from gharial.crypto.keyset import create_keyset
@@ -86,8 +85,8 @@ def main() -> int:
         lambda: transforms_for(plan, keyset, Recipient("tenant", "client", "team"))
     ) / len(steps)
 
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(f"{machine}, cryptography {cryptography.__version__}; best of {ROUNDS}, µs per value\n")
+    machine = describe_machine("cryptography")
+    print(f"{machine_line(machine)}\nbest of {ROUNDS}, µs per value\n")
     bare, missed = times["bare AES-SIV"], 0
     for name, spent in times.items():
         unit, goal = GOALS.get(name, ("", 0.0))

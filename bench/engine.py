@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import platform
 import sys
 import time
 import timeit
@@ -24,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from machine import describe_machine, machine_line
 from support.plans import a_step, make_plan
 
 from gharial.crypto.transform import transforms_for
@@ -143,23 +143,13 @@ def measure(name: str, records: int, indent: int | None, separators: tuple[str, 
     return Row(name, len(body), *best_us(works, seconds))
 
 
-def cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long to measure each document")
     options = parser.parse_args()
-    machine = {"platform": platform.platform(), "cpu": cpu(), "python": platform.python_version()}
-    print("  ".join(f"{key}: {value}" for key, value in machine.items()))
+    machine = describe_machine("msgspec")
+    print(machine_line(machine))
     compact = (",", ":")
     rows = [
         measure("0.4 KB", 2, None, compact, options.seconds),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
+
+from machine import describe_machine, machine_line
 
 from gharial.model.plan import PLAN_FORMAT, Budget, Cell, Mode, Node, Op, Plan, Step, Unlisted, Variant
 from gharial.watch.meter import BudgetBook, ScopePeople
@@ -55,7 +56,7 @@ def main() -> None:
     hour, day = Budget("support", 10_000_000, 3600), Budget("support", 10_000_000, 86_400)
     small = Budget("support", 60, 3600)
     fresh = [page(100 * n) for n in range(2000)]
-    print(f"{platform.machine()}, Python {platform.python_version()}, pages of 100 people, median of 2000")
+    print(f"{machine_line(describe_machine())}\npages of 100 people, median of 2000\n")
     print(f"new people, one budget        {median_us(BudgetBook(), plan(hour), fresh):7.1f} us")
     print(f"known people, one budget      {median_us(BudgetBook(), plan(hour), [page(0)] * 2000):7.1f} us")
     print(f"new people, two windows       {median_us(BudgetBook(), plan(hour, day), fresh):7.1f} us")

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -15,6 +16,7 @@ from gharial.adapters.admin import AdminClient
 from gharial.adapters.files import load_keyset
 from gharial.crypto.digest import credential_hash
 from gharial.gate.operate import ClientFacts, Operations
+from gharial.model.errors import RequestMalformed
 from gharial.settings import Settings, load_settings
 from gharial.wiring.world import SystemClock, random_bytes
 
@@ -75,7 +77,7 @@ class RemoteOperator:
 
     def revoke_client(self, name: str) -> None:
         """See Operator."""
-        self._admin.call("POST", f"/clients/{name}/revoke")
+        self._admin.call("POST", f"/clients/{quote(name, safe='')}/revoke")
 
     def list_incidents(self) -> list[dict[str, Any]]:
         """See Operator."""
@@ -83,7 +85,7 @@ class RemoteOperator:
 
     def get_incident(self, incident_id: str) -> dict[str, Any]:
         """See Operator."""
-        return dict(self._admin.call("GET", f"/incidents/{incident_id}"))
+        return dict(self._admin.call("GET", f"/incidents/{quote(incident_id, safe='')}"))
 
 
 class LocalOperator:
@@ -96,7 +98,10 @@ class LocalOperator:
     def add_client(self, facts: Mapping[str, Any]) -> dict[str, str]:
         """See Operator."""
         wanted = msgspec.convert(facts, type=ClientFacts)
-        return dict(self._with_operations(lambda operations: operations.add_client(wanted)))
+        try:
+            return dict(self._with_operations(lambda operations: operations.add_client(wanted)))
+        except ValueError as error:
+            raise RequestMalformed(str(error)) from None
 
     def list_clients(self) -> list[dict[str, Any]]:
         """See Operator."""

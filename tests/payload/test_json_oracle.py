@@ -16,13 +16,17 @@ from gharial.model.errors import GharialError
 from gharial.model.finding import Limits
 from gharial.model.plan import Plan
 from gharial.payload.json_reader import JsonReader
+from gharial.payload.reference_reader import ReferenceReader
 
 LIMITS = Limits()
 MANY = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def surveyed(plan: Plan, text: str) -> JsonReader:
-    reader = JsonReader(plan, LIMITS)
+EXECUTORS = pytest.mark.parametrize("executor", [JsonReader, ReferenceReader])
+
+
+def surveyed(executor: type[JsonReader | ReferenceReader], plan: Plan, text: str) -> JsonReader | ReferenceReader:
+    reader = executor(plan, LIMITS)
     reader.feed(text.encode())
     reader.survey()
     return reader
@@ -35,17 +39,20 @@ def refusal(work: Callable[[], object]) -> str:
     return caught.value.code if isinstance(caught.value, GharialError) else str(caught.value)
 
 
+@EXECUTORS
 @MANY
 @given(st.one_of(documents(), pages()), plans(), st.data())
-def test_the_reader_agrees_with_the_oracle_byte_for_byte(text: str, plan: Plan, data: Any) -> None:
+def test_the_reader_agrees_with_the_oracle_byte_for_byte(
+    executor: type[JsonReader | ReferenceReader], text: str, plan: Plan, data: Any
+) -> None:
     """Scopes, body, counts, unlisted and places are those of the plain executor, or both refuse alike."""
     try:
         oracle = Oracle(plan, text)
     except Refused as refused:
         code = str(refused)
-        assert refusal(lambda: surveyed(plan, text)) == code
+        assert refusal(lambda: surveyed(executor, plan, text)) == code
         return
-    reader = surveyed(plan, text)
+    reader = surveyed(executor, plan, text)
     assert [(set(s.cells), list(s.subjects), list(s.values)) for s in reader.survey()] == [
         (oracle.seen[at].cells, oracle.seen[at].subjects, oracle.seen[at].values) for at in oracle.reported
     ]

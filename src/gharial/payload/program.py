@@ -6,7 +6,8 @@ It is checked once, so that a reader may follow it blindly: an index that points
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from gharial.model.finding import Kind
 from gharial.model.place import fold_name
@@ -15,6 +16,9 @@ from gharial.payload.json_text import encode_leaf
 
 if TYPE_CHECKING:
     from gharial.payload.json_levels import Shape
+
+
+T = TypeVar("T")
 
 
 class Act(enum.IntEnum):
@@ -28,7 +32,13 @@ class Act(enum.IntEnum):
 
 
 _ACTS = {Op.CLEAR: Act.COPY, Op.DROP: Act.DROP}
-_UNLISTED_ACTS = {Unlisted.DROP: Act.DROP, Unlisted.PASS: Act.COPY, Unlisted.REDACT: Act.BLANK}
+_UNLISTED_ACTS = {
+    Unlisted.DROP: Act.DROP,
+    Unlisted.PASS: Act.COPY,
+    Unlisted.REDACT: Act.BLANK,
+    # What the detectors find; the reference executor, which alone has them, lets the rest pass.
+    Unlisted.DETECT: Act.BLANK,
+}
 
 
 class State:
@@ -84,11 +94,14 @@ class Program:
 
     `shapes` keeps what a reader has worked out for the names of an object, for the next body (`json_levels.shape_of`).
 
-    Raises ValueError for a plan that is not consistent in itself; a compiler never makes one.
+    Raises ValueError for a plan that is not consistent in itself; a compiler never makes one. So it does for a plan
+    that only the reference executor can run, unless that is who asks (`reference`).
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, reference: bool = False) -> None:
         _check(plan)
+        if not reference and (plan.needs_reference or looks_everywhere(plan)):
+            raise ValueError("only the reference executor can run this plan")
         self.plan = plan
         self.variants = len(plan.variants)
         self.drops_unlisted = plan.unlisted is Unlisted.DROP
@@ -98,10 +111,10 @@ class Program:
             Kind.BOOLEAN: encode_leaf(Kind.BOOLEAN, plan.redaction.boolean),
             Kind.NULL: encode_leaf(Kind.NULL, ""),
         }
-        self._unlisted_acts = ((_UNLISTED_ACTS[plan.unlisted], NONE),) * self.variants
-        self._cell_acts = tuple(
-            tuple((_ACTS.get(plan.steps[step].op, Act.CHANGE), step) for step in cell.steps) for cell in plan.cells
-        )
+        self.unlisted_act = _UNLISTED_ACTS[plan.unlisted]
+        self.step_acts = tuple(_ACTS.get(step.op, Act.CHANGE) for step in plan.steps)
+        self._unlisted_acts = ((self.unlisted_act, NONE),) * self.variants
+        self._cell_acts = tuple(tuple((self.step_acts[step], step) for step in cell.steps) for cell in plan.cells)
         self._states: dict[tuple[int, int, bool, bool], State] = {}
         self.shapes: dict[tuple[State, tuple[str, ...]], Shape] = {}
         self.root = self._state(0, NONE, explicit=True)
@@ -157,22 +170,37 @@ class Program:
         return False
 
 
-_KEPT_PROGRAMS = 256
-_programs: dict[int, Program] = {}
+def looks_everywhere(plan: Plan) -> bool:
+    """True if the plan has what the trie can't say where to look for, so that every container is opened."""
+    return bool(plan.extras or plan.json_in_strings or plan.unlisted is Unlisted.DETECT)
 
 
-def program_of(plan: Plan) -> Program:
-    """Return the program of this very plan object; the last few hundred are kept."""
-    # By identity: a plan can't be hashed, and comparing two costs more than a small body does. The program holds its
-    # plan, so the identity of a kept one is not given to another.
-    program = _programs.get(id(plan))
-    if program is None or program.plan is not plan:
-        program = Program(plan)
-        # `list` takes the keys in one go: readers may run in several threads.
-        for oldest in list(_programs)[: max(0, len(_programs) - _KEPT_PROGRAMS + 1)]:
-            _programs.pop(oldest, None)
-        _programs[id(plan)] = program
-    return program
+_KEPT = 256
+
+
+class Kept(Generic[T]):
+    """What was made of the last few hundred plans, by the very plan object."""
+
+    def __init__(self, make: Callable[[Plan], T]) -> None:
+        self._make = make
+        self._kept: dict[int, tuple[Plan, T]] = {}
+
+    def get(self, plan: Plan) -> T:
+        """Return what was made of this plan, or make it. Raises what making it raises."""
+        # By identity: a plan can't be hashed, and comparing two costs more than a small body does. The plan is kept
+        # too, so the identity of a kept one is not given to another.
+        kept = self._kept.get(id(plan))
+        if kept is None or kept[0] is not plan:
+            kept = (plan, self._make(plan))
+            # `list` takes the keys in one go: readers may run in several threads.
+            for oldest in list(self._kept)[: max(0, len(self._kept) - _KEPT + 1)]:
+                self._kept.pop(oldest, None)
+            self._kept[id(plan)] = kept
+        return kept[1]
+
+
+program_of = Kept(Program).get
+"""The program of this very plan object. Raises ValueError as Program does."""
 
 
 def _check(plan: Plan) -> None:
@@ -193,3 +221,8 @@ def _check(plan: Plan) -> None:
             raise ValueError(f"cell {at} needs one step per variant")
         if any(not 0 <= step < len(plan.steps) for step in cell.steps):
             raise ValueError(f"cell {at} names a step that does not exist")
+    for extra in plan.extras:
+        if not 0 <= extra.cell < len(plan.cells):
+            raise ValueError(f"an extra has cell {extra.cell}, which is no cell")
+        if bool(extra.path) == bool(extra.detector) or (extra.detector and (extra.keys or extra.where)):
+            raise ValueError("an extra has either a path or a detector")

@@ -9,12 +9,18 @@ from gharial.model.plan import Plan
 from gharial.payload.coding import inflate
 from gharial.payload.json_reader import JsonReader
 from gharial.payload.media import Coding, Format, Media
+from gharial.payload.reference_reader import ReferenceReader
+
+Reader = JsonReader | ReferenceReader
 
 
-def open_body(plan: Plan, media: Media, body: bytes, limits: Limits) -> JsonReader:
+def open_body(plan: Plan, media: Media, body: bytes, limits: Limits) -> Reader:
     """Return the reader of `body`, ready for `survey` and `finish`; what it writes has no content coding any more.
 
-    Raises BodyTooLarge and CodingMalformed; everything else that is wrong with the body is found by `survey`.
+    A plan with `needs_reference` gets the reference executor, every other one the fast reader.
+
+    Raises BodyTooLarge and CodingMalformed; everything else that is wrong with the body is found by `survey`. Raises
+    ValueError for a plan that no reader can run; `check_plan` finds that before there is a body.
     """
     match media.coding:
         case Coding.IDENTITY:
@@ -25,8 +31,17 @@ def open_body(plan: Plan, media: Media, body: bytes, limits: Limits) -> JsonRead
             assert_never(media.coding)
     match media.format:
         case Format.JSON:
-            reader = JsonReader(plan, limits)
+            reader = _reader(plan, limits)
         case _:
             assert_never(media.format)
     reader.feed(plain)
     return reader
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise ValueError if no reader could run this plan: it is not consistent, or a path or pattern can't be read."""
+    _reader(plan, Limits())
+
+
+def _reader(plan: Plan, limits: Limits) -> Reader:
+    return ReferenceReader(plan, limits) if plan.needs_reference else JsonReader(plan, limits)

@@ -13,6 +13,7 @@ from gharial.policy.document import Policy
 from gharial.policy.extras import detectors_matter
 from gharial.policy.grants import Grant
 from gharial.policy.guardrails import Guardrail
+from gharial.policy.technique import CLEAR
 from gharial.policy.variants import MAX_FACTORS, grant_atoms, guardrail_atoms
 
 
@@ -48,6 +49,8 @@ def _without_subject(grant: Grant, has_subject: bool) -> Iterator[str]:
 
 
 def _useless_budgets(grant: Grant) -> Iterator[str]:
+    if grant.budgets and CLEAR not in grant.shown.values():
+        yield f"the budget of '{grant.name}' counts nobody: the grant shows nothing clear"
     for short, long in combinations(grant.budgets, 2):
         if long.people <= short.people:
             yield (

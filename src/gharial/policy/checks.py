@@ -15,7 +15,7 @@ from gharial.policy.automaton import Automaton, Positions
 from gharial.policy.compile import compile_plan
 from gharial.policy.conditions import Condition, exclude_each_other
 from gharial.policy.document import Policy
-from gharial.policy.extras import find_same_places, has_extras
+from gharial.policy.extras import find_same_places
 from gharial.policy.grants import Grant
 from gharial.policy.layout import MAX_NODES, overlap_problem, overlap_text
 from gharial.policy.suggest import did_you_mean
@@ -44,20 +44,12 @@ def check_policy(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[
     return sorted(problems)
 
 
-REFERENCE_EXECUTOR = False
-"""Whether this version can run plans that need the reference executor."""
 PROBE_GUARD = False
 """Whether this version refuses requests that filter or sort by what their caller may not see."""
 
 
 def _unsupported(policy: Policy) -> Iterable[Problem]:
     """What can be written and compiled, and not yet be carried out."""
-    for tag in policy.tags.values():
-        if not REFERENCE_EXECUTOR and has_extras(tag, policy.unlisted):
-            what = f"'{tag.name}' needs a filter, slice, union, 'where', 'keys' or 'detect', "
-            yield Problem(policy.file, tag.line, tag.column, f"{what}which are not supported by this version")
-    if not REFERENCE_EXECUTOR and policy.json_in_strings:
-        yield Problem(policy.file, 1, 1, "'json_in_strings' is not supported by this version")
     for guardrail in policy.never:
         if not PROBE_GUARD and guardrail.probe_tags:
             what = f"'filter_or_sort_by' of '{guardrail.name}' is not supported by this version"

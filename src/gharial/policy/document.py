@@ -98,7 +98,7 @@ def _parse_root(root: Node, notes: Notes) -> Policy:
         name=name_of(keys["policy"].value, "policy", notes) if "policy" in keys else "",
         version=_parse_version(keys["version"].value, notes) if "version" in keys else 0,
         mode=Mode(_choice(keys, "mode", Mode, Mode.ENFORCE, notes)),
-        unlisted=Unlisted(_choice(keys, "unlisted_fields", Unlisted, Unlisted.DROP, notes, later=("detect",))),
+        unlisted=Unlisted(_choice(keys, "unlisted_fields", Unlisted, Unlisted.DROP, notes)),
         json_in_strings=_parse_levels(keys["json_in_strings"].value, notes) if "json_in_strings" in keys else 0,
         countries=countries,
         tags=tags,
@@ -134,8 +134,7 @@ def _choice(
     choices: type[Mode] | type[Unlisted],
     default: str,
     notes: Notes,
-    later: tuple[str, ...] = (),
 ) -> str:
     if name not in keys:
         return default
-    return choice_of(keys[name].value, name, [str(c) for c in choices], notes, later=later) or default
+    return choice_of(keys[name].value, name, [str(c) for c in choices], notes) or default

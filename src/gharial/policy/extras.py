@@ -87,9 +87,11 @@ def reference_reason(policy: Policy, tags: Mapping[str, Tag]) -> str:
     reasons: list[str] = []
     for name, tag in sorted(tags.items()):
         what = "names of members" if tag.keys else "where" if tag.where else "a filter, slice or union"
-        reasons += [f"'{name}' finds {place_text(path)} ({what})" for path in tag.extra_paths]
+        reasons += [f"'{name}' finds {path} ({what})" for path in tag.extra_paths]
         if tag.detect and detectors_matter(policy.unlisted):
             reasons.append(f"'{name}' is found by its look ({tag.detect})")
+    if policy.unlisted is Unlisted.DETECT:
+        reasons.append("what no tag names is looked at (unlisted_fields: detect)")
     if policy.json_in_strings:
         reasons.append(f"JSON in strings is opened, {policy.json_in_strings} deep")
     return "; ".join(reasons)

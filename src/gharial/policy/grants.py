@@ -12,7 +12,7 @@ from gharial.policy.durations import parse_rate
 from gharial.policy.reading import Notes, distinct, entries_of, items_of, keyed, name_of, one_or_list, text_of
 from gharial.policy.suggest import did_you_mean
 from gharial.policy.tags import Group, Tag
-from gharial.policy.technique import CLEAR, Technique, TechniqueError, parse_technique
+from gharial.policy.technique import Technique, TechniqueError, parse_technique
 
 MAX_GRANTS = 5_000
 """Grants of one policy."""
@@ -127,8 +127,6 @@ def _parse_grant(node: Node, names: Names, words: Vocabulary, notes: Notes) -> G
     if grant.reidentify and (grant.needs.person or grant.min_group):
         what = "a token comes back before anybody's record is read; make 'reidentify' a grant of its own"
         notes.add(keys["reidentify"], what)
-    if "budget" in keys and "show" in keys and all(s.technique != CLEAR for s in show):
-        notes.add(keys["budget"], "this grant shows nothing clear, so there is nothing to count; remove the budget")
     return grant if name else None
 
 

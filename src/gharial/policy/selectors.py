@@ -7,6 +7,7 @@ blow up. What could never select anything is a mistake, for its author believes 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 
 from jsonpath import JSONPathEnvironment
@@ -127,6 +128,8 @@ def _is_literal(expression: BaseExpression) -> bool:
 _QUANTIFIER = re.compile(r"[*+?]|\{[0-9]*,?[0-9]*\}")
 _BOUNDS = re.compile(r"\{([0-9]+)(,?)([0-9]*)\}")
 _MAX_REPEAT = 100
+# Escapes of Python's own, `{,n}`, and possessive quantifiers; two backslashes are one character.
+_NOT_I_REGEXP = re.compile(r"(?<!\\)(?:\\\\)*\\[^dwsDWSnrt\\|.?*+(){}\[\]^$-]|\{,|[*+?}]\+")
 
 
 def find_pattern_fault(pattern: str) -> str:
@@ -138,10 +141,13 @@ def find_pattern_fault(pattern: str) -> str:
     if len(pattern) > MAX_PATTERN_CHARS:
         return f"is longer than {MAX_PATTERN_CHARS} characters"
     try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError):
+        with warnings.catch_warnings():
+            # `[[a]` means something else in a later Python.
+            warnings.simplefilter("error", FutureWarning)
+            re.compile(pattern)
+    except (re.error, FutureWarning, OverflowError, RecursionError):
         return "is not a regular expression"
-    if "(?" in pattern or re.search(r"\\[0-9AZbB]", pattern):
+    if "(?" in pattern or _NOT_I_REGEXP.search(pattern):
         return "uses what I-Regexp (RFC 9485) does not have"
     # For each open group, whether something in it is repeated or one of several: then it may not be repeated itself.
     branching = [False]

@@ -1,0 +1,38 @@
+"""`watch`: what is kept for the watching room, and that nothing is believed to act already."""
+
+from __future__ import annotations
+
+from gharial.policy.advice import find_warnings
+from gharial.policy.document import Policy, parse_policy
+from gharial.policy.watch_syntax import Measure
+
+
+def a_policy(watch: str) -> Policy:
+    return parse_policy(f"policy: p\nversion: 1\ntags: {{ a: {{ find: $.a }} }}\nwatch:\n{watch}", "policy.yaml")
+
+
+TEXT = """\
+  harvest: { people_per: client, over: [30d, 1h, 24h], above: 6x_baseline, floor: 200, do: [mask, alert] }
+  crowd:   { people_per: team, over: 1h, above: 500, do: alert }
+  sweep:   { ids_in_order: 30/min, do: [alert, throttle] }
+  decoy:   { ids: 'file:decoys.txt', do: [alert:critical, block:1h] }
+"""
+
+
+def test_the_kinds_of_watches():
+    """Windows in seconds, thresholds, rates, decoys and measures, whatever order they are written in."""
+    crowd, decoy, harvest, sweep = a_policy(TEXT).watch
+    assert (harvest.people_per, harvest.over_s, harvest.baseline_factor, harvest.people, harvest.floor) == (
+        "client", (3_600, 86_400, 2_592_000), 6.0, 0, 200,
+    )  # fmt: skip
+    assert harvest.do == (Measure("alert"), Measure("mask"))
+    assert (crowd.baseline_factor, crowd.people, crowd.over_s) == (0.0, 500, (3_600,))
+    assert sweep.ids_in_order == (30, 60)
+    assert (decoy.ids, decoy.do) == ("file:decoys.txt", (Measure("alert", "critical"), Measure("block", for_s=3_600)))
+
+
+def test_a_watch_says_that_it_does_not_act_yet():
+    """Every entry is named in a warning, so that nobody believes to be watched over."""
+    warned = [str(problem) for problem in find_warnings(a_policy(TEXT))]
+    assert len(warned) == 4
+    assert warned[0] == "policy.yaml:5:3: 'harvest' is read and checked, but this version does not watch for it yet"

@@ -27,7 +27,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,64}")
 
 
-def _parse_duration_s(value: object) -> float:
+def parse_duration_s(value: object) -> float:
+    """Read a duration with its unit, at most a day. Raises ValueError."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("a duration is written with its unit, e.g. 500ms, 15s, 2min, 1h")
@@ -37,7 +38,8 @@ def _parse_duration_s(value: object) -> float:
     return seconds
 
 
-def _parse_size_bytes(value: object) -> int:
+def parse_size_bytes(value: object) -> int:
+    """Read a number of bytes, with or without a unit. Raises ValueError."""
     match = _SIZE.fullmatch(str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
     if match is None or int(match[1]) == 0:
         raise ValueError("a size is a number of bytes, or one with its unit, e.g. 32KB, 16MB")
@@ -75,8 +77,8 @@ def _check_hop(value: object) -> object:
     return value
 
 
-DurationS = Annotated[float, BeforeValidator(_parse_duration_s)]
-SizeBytes = Annotated[int, BeforeValidator(_parse_size_bytes)]
+DurationS = Annotated[float, BeforeValidator(parse_duration_s)]
+SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes)]
 FilePath = Annotated[Path, BeforeValidator(_parse_file)]
 Secret = Annotated[str, BeforeValidator(_check_secret)]
 HeaderName = Annotated[str, BeforeValidator(_check_header)]

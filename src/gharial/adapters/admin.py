@@ -37,6 +37,7 @@ def admin_app(
     publications: Publications,
     readiness: Callable[[], list[str]],
     metrics: Callable[[], bytes],
+    recordings: Recordings,
 ) -> Starlette:
     """Return the ASGI application of the admin socket. `readiness` lists what keeps the gate from being ready."""
 
@@ -74,6 +75,19 @@ def admin_app(
         record = await publications.rollback(wanted.policy, wanted.number, force=wanted.force)
         return JSONResponse({"policy": record.policy, "version": record.version, "number": record.number})
 
+    async def get_recording(_: Request) -> JSONResponse:
+        return JSONResponse(recordings.status())
+
+    async def start_recording(request: Request) -> JSONResponse:
+        wanted = await _decoded(request, RecordingRequest)
+        recordings.start(Path(wanted.file), wanted.for_s, wanted.exchanges, wanted.size_bytes, frozenset(wanted.routes))
+        return JSONResponse(recordings.status(), status_code=201)
+
+    async def stop_recording(_: Request) -> JSONResponse:
+        # What waits is written first, which may take a moment; calls go on meanwhile.
+        await asyncio.to_thread(recordings.stop)
+        return JSONResponse(recordings.status())
+
     async def get_clients(_: Request) -> JSONResponse:
         return JSONResponse(await operations.list_clients())
 
@@ -105,6 +119,9 @@ def admin_app(
         Route("/policies/canary/end", _guarded(end_canary), methods=["POST"]),
         Route("/policies/history", _guarded(get_history)),
         Route("/policies/rollback", _guarded(rollback), methods=["POST"]),
+        Route("/recording", _guarded(get_recording), methods=["GET"]),
+        Route("/recording", _guarded(start_recording), methods=["POST"]),
+        Route("/recording/stop", _guarded(stop_recording), methods=["POST"]),
         Route("/clients", _guarded(get_clients), methods=["GET"]),
         Route("/clients", _guarded(add_client), methods=["POST"]),
         Route("/clients/{name}/revoke", _guarded(revoke_client), methods=["POST"]),
@@ -134,6 +151,29 @@ class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
     policy: str
     number: int | None = None
     force: bool = False
+
+
+class RecordingRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Record exchanges of these routes (none: of all) into a new file, until the first of the bounds is reached."""
+
+    file: str
+    for_s: float
+    exchanges: int
+    size_bytes: int
+    routes: tuple[str, ...] = ()
+
+
+class Recordings(Protocol):
+    """What an operator does with recordings; at most one runs."""
+
+    def start(self, path: Path, for_s: float, exchanges: int, size_bytes: int, routes: frozenset[str]) -> None:
+        """Start one."""
+
+    def stop(self) -> None:
+        """End it; returns when its file is complete."""
+
+    def status(self) -> dict[str, Any]:
+        """Where the one that runs, or the last one, stands."""
 
 
 class Publications(Protocol):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from gharial.model.names import is_ordinary_name
 from gharial.model.place import BodyPath, Segment, Select
 
-_ORDINARY_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$:-]{0,63}")
 MAX_SAMPLE_DEPTH = 64
 MAX_SAMPLE_FIELDS = 2_000
 
@@ -44,7 +43,7 @@ def _leaves(value: object, path: tuple[Segment, ...]) -> Iterator[tuple[tuple[Se
         raise ValueError(f"the sample nests deeper than {MAX_SAMPLE_DEPTH} levels")
     if isinstance(value, dict):
         for name, inner in value.items():
-            ordinary = _ORDINARY_NAME.fullmatch(name)
+            ordinary = is_ordinary_name(name)
             yield from _leaves(inner, (*path, Segment(Select.NAME, name=name) if ordinary else Segment(Select.ANY)))
     elif isinstance(value, list):
         for inner in value:

@@ -13,6 +13,7 @@ from gharial.cli.gateway import doctor, gate, status, up
 from gharial.cli.incidents import incidents
 from gharial.cli.policy import policy
 from gharial.cli.publication import canary, history, publish, rollback
+from gharial.cli.record import record, replay
 from gharial.cli.setup import config, init, keys
 from gharial.cli.story import demo
 
@@ -30,8 +31,8 @@ def main() -> None:
     """
 
 
-for command in (up, gate, status, doctor, init, keys, config, policy, clients, incidents, demo):
+for command in (up, gate, status, doctor, init, keys, config, policy, record, clients, incidents, demo):
     main.add_command(command)
 
-for command in (publish, history, rollback, canary):
+for command in (publish, history, rollback, canary, replay):
     policy.add_command(command)

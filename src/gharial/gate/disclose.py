@@ -33,6 +33,7 @@ class Disclosure:
     """A rewritten body and what must be durable before it leaves.
 
     `people_clear` and `people_protected` are digests, each person once; `unknown` counts records without a person.
+    `consents` is what the resolver said, None where nobody was asked.
     """
 
     rewritten: Rewritten
@@ -42,6 +43,7 @@ class Disclosure:
     unknown: int
     techniques: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     shows_clear: bool = True
+    consents: Mapping[Person, frozenset[str]] | None = field(default=None, repr=False)
 
 
 async def disclose(
@@ -69,7 +71,7 @@ async def disclose(
     plan = prepared.plan
     reader = await _off_loop(lambda: open_body(plan, media, body, limits), len(body))
     scopes = await _off_loop(reader.survey, len(body))
-    holds = await _holds(prepared, scopes, path_people, consent) if plan.conditions else None
+    holds, consents = await _holds(prepared, scopes, path_people, consent) if plan.conditions else (None, None)
     people = _people_of(scopes, keyset, tenant, path_people, exchange_id, holds)
     # The time of the reservation, not of the request: the upstream or the consent resolver may have taken long.
     reservation = meter.reserve(principal, ledger, plan, people, now_s())
@@ -83,18 +85,22 @@ async def disclose(
         unknown=unknown,
         techniques=_techniques(plan, rewritten),
         shows_clear=_shows_clear(plan, rewritten),
+        consents=consents,
     )
 
 
 async def _holds(
     prepared: Prepared, scopes: Sequence[Scope], path_people: Sequence[Person], consent: Consent
-) -> tuple[frozenset[int], ...]:
-    """Return which conditions hold for each scope; consent is asked for in one batch, and only where it matters."""
+) -> tuple[tuple[frozenset[int], ...], Mapping[Person, frozenset[str]] | None]:
+    """Return which conditions hold for each scope, and who consented to what (None: nobody had to be asked).
+
+    Consent is asked for in one batch, and only where it matters.
+    """
     conditions = prepared.conditions
     named = [scope.subjects or tuple(path_people) for scope in scopes]
     everybody = tuple(dict.fromkeys(person for own in named for person in own))
-    consents = await consent.fetch(everybody) if conditions.ask_consent and everybody else {}
-    return find_holds(conditions, scopes, named, consents, prepared.transforms)
+    consents = await consent.fetch(everybody) if conditions.ask_consent and everybody else None
+    return find_holds(conditions, scopes, named, consents or {}, prepared.transforms), consents
 
 
 async def _off_loop(work: Callable[[], _T], size: int) -> _T:

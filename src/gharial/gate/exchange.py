@@ -40,6 +40,7 @@ from gharial.gate.outcome import (
 )
 from gharial.gate.ports import Charge
 from gharial.gate.publish import Prepared
+from gharial.gate.recording import Sighting
 from gharial.gate.routes import RouteKind, RouteRule, replace_params
 from gharial.gate.services import Services
 from gharial.gate.tokens import resolve_params
@@ -86,6 +87,8 @@ class GateExchange:
         self._kind = RouteKind.PROTECT
         self._policies = services.publisher.active
         self._path_people: tuple[tuple[str, str], ...] = ()
+        self._params: Mapping[str, str] = {}
+        self._body = b""
         self._media: Media | None = None
         self._replacement: ForwardBody | None = None
         self._location_shown = False
@@ -157,6 +160,7 @@ class GateExchange:
             self._shadow_refusal = error
 
     def _name_path_people(self, prepared: Prepared, params: Mapping[str, str]) -> None:
+        self._params = params
         self._path_people = tuple(
             (param.subject, params[param.name])
             for param in prepared.plan.params
@@ -290,6 +294,7 @@ class GateExchange:
         if self._media is None:
             self._s.counters.bytes_without_plan += len(body)
             raise ProtocolViolation("a body came for which no reader was chosen")
+        self._keep_body(body)
         disclosure = await self._disclose(body, self._media, ledger=self._prepared.plan.policy)
         await self._make_durable(disclosure)
         self._s.counters.forwarded[rule.name] += 1
@@ -377,6 +382,7 @@ class GateExchange:
         error = self._shadow_refusal
         if error is None and self._media is not None:
             try:
+                self._keep_body(body)
                 ledger = f"{self._prepared.plan.policy}#shadow"
                 disclosure = await self._disclose(body, self._media, ledger=ledger)
             except GharialError as expected:
@@ -447,6 +453,43 @@ class GateExchange:
             duration_ms=max(0.0, (now_s - self._started_s) * 1000),
         )
         await self._s.audit.append(line, durable=durable)
+        self._keep_for_replay(outcome, error, disclosure)
+
+    def _keep_body(self, body: bytes) -> None:
+        """Hold on to the body until the end, if a recording runs."""
+        if self._s.recording.recorder is not None:
+            self._body = body
+
+    def _keep_for_replay(self, outcome: Outcome, error: GharialError | None, disclosure: Disclosure | None) -> None:
+        """Hand this exchange to the recording that runs, if any. It never waits and never fails."""
+        recorder = self._s.recording.recorder
+        if recorder is None or outcome == "pass":
+            return
+        story = self._story
+        rule, caller = story.rule, story.caller
+        if rule is None or caller is None or not recorder.wants(rule.name):
+            return
+        plan = story.prepared.plan if story.prepared else None
+        recorder.take(
+            Sighting(
+                exchange_id=self._id,
+                at_s=self._started_s,
+                policy=rule.policy,
+                mode=plan.mode.value if plan else "",
+                route=rule.name,
+                method=story.method,
+                outcome=outcome,
+                error=error.code if error else "",
+                caller=caller,
+                prepared=story.prepared,
+                params=self._params,
+                reidentified=story.reidentified,
+                media=self._media,
+                body=self._body,
+                # Without its body, where the recording began in the middle, there is nothing to tell of places.
+                disclosure=disclosure if self._body else None,
+            )
+        )
 
 
 def _insist_on_mode(kind: RouteKind, announced: BodyMode) -> None:

@@ -10,6 +10,7 @@ from gharial.crypto.keyset import Keyset
 from gharial.gate.identify import Identifier
 from gharial.gate.ports import Audit, Clock, Consent, Store
 from gharial.gate.publish import Publisher
+from gharial.gate.recording import RecordingSwitch
 from gharial.gate.routes import RouteTable
 from gharial.model.finding import Limits
 from gharial.watch.incidents import IncidentBook
@@ -57,3 +58,4 @@ class Services:
     new_id: Callable[[], str]
     iso_time: Callable[[float], str]
     wake_alarms: Callable[[], None]
+    recording: RecordingSwitch = field(default_factory=RecordingSwitch)

@@ -84,6 +84,13 @@ class RequestMalformed(GharialError):
     title = "The request can't be read"
 
 
+class RequestProbes(GharialError):
+    """The query filters or sorts by a field that this caller may not see (a guardrail with `filter_or_sort_by`)."""
+
+    code, status, fault = "request.probes", 403, Fault.CALLER
+    title = "The query asks about a field that is hidden"
+
+
 class PreconditionFailed(GharialError):
     """`If-Match` holds an entity tag that was not issued to this caller under this plan."""
 
@@ -328,3 +335,10 @@ def problem_body(error: GharialError, exchange_id: str = "") -> dict[str, object
     if exchange_id:
         body["exchange"] = exchange_id
     return body
+
+
+class RecordingInvalid(Invalid):
+    """A recording can't be read: lines that are broken, or a version that this Gharial does not know."""
+
+    code, status, fault = "recording.invalid", 500, Fault.CALLER
+    title = "The recording can't be read"

@@ -39,6 +39,7 @@ from gharial.watch.meter import BudgetBook
 from gharial.wiring.facts import Facts, open_facts
 from gharial.wiring.log import Log, make_log
 from gharial.wiring.publications import FilePublications
+from gharial.wiring.recordings import FileRecordings
 from gharial.wiring.world import SystemClock, iso_time, random_bytes
 
 LONGEST_WINDOW_S = 35 * 86_400
@@ -105,7 +106,15 @@ async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit:
     publications = FilePublications(files, publishing, services.publisher)
     await publications.remember_start()
     metrics = GateCollector(services.counters, readiness, lambda: server.counters.under_way)
-    app = admin_app(operations, report, publications, lambda: _unready(readiness, audit), lambda: render(metrics))
+    recordings = FileRecordings(services)
+    app = admin_app(
+        operations,
+        report,
+        publications,
+        lambda: _unready(readiness, audit),
+        lambda: render(metrics),
+        recordings,
+    )
     admin, admin_task = await serve_admin(app, files.admin_socket)
     keepers = [
         asyncio.create_task(_keep_house(services, store, log)),
@@ -118,6 +127,7 @@ async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit:
     await _until_told_to_stop()
     log("gate.stopping")
     await server.stop(GRACE_S)
+    recordings.close()
     admin.should_exit = True
     for task in keepers:
         task.cancel()

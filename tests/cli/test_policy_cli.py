@@ -53,6 +53,8 @@ GOLDEN = {
     "test-guarded": ("test", GUARDED),
     "diff-guarded": ("diff", GUARDED, CORPUS / "guarded-opened.yaml"),
     "check": ("check", GOOD),
+    "check-slow": ("check", CORPUS / "slow.yaml"),
+    "test-slow": ("test", CORPUS / "slow.yaml"),
     "test": ("test", GOOD),
     "test-failing": ("test", FAILING),
     "diff": ("diff", GOOD, WIDER),

@@ -136,3 +136,45 @@ def test_a_word_needs_both_the_technique_and_the_look_of_it(
     """A technique that was decided and not carried out fails a test as surely as another technique."""
     done = Step(step, "x", "grant:g") if step else None
     assert judge(wanted, ("x",), given, came, done, Op.DROP, Redaction()).passed is passes
+
+
+def test_facts_of_a_person_cant_be_put_into_a_list():
+    """A list is of several people, so a fact of "the" person has no place: the author is asked, nothing is guessed."""
+    policy = read(
+        BASE
+        | {
+            "tags": BASE["tags"] | {"home": {"find": "$..home", "fact": "residency"}},
+            "tests": [
+                {
+                    "as": "anyone",
+                    "subject": {"residency": "US"},
+                    "give": [{"email": "a"}],
+                    "want": [{"email": "redacted"}],
+                }
+            ],
+        }
+    )
+    with pytest.raises(CaseProblem, match="is a list"):
+        body_of_case(policy, policy.tests[0])
+
+
+def test_facts_of_a_person_stand_where_their_tags_find_them():
+    """The residency of `subject` is put into the record, and what `give` says itself stays."""
+    tags = BASE["tags"] | {"home": {"find": "$.customers[*].address.home", "fact": "residency"}}
+    case = {"as": "anyone", "subject": {"residency": "US"}, "give": {"id": 7}, "want": {"id": "redacted"}}
+    policy = read(BASE | {"tags": tags, "tests": [case]})
+    assert body_of_case(policy, policy.tests[0]).document == {"customers": [{"id": 7, "address": {"home": "US"}}]}
+    told = case | {"give": {"id": 7, "home": "FR"}}
+    policy = read(BASE | {"tags": tags, "tests": [told]})
+    with pytest.raises(CaseProblem, match="already"):
+        body_of_case(policy, policy.tests[0])
+
+
+def test_an_expression_is_met_by_the_texts_in_it():
+    """A who with `cel` is tried with the values that the expression spells out."""
+    who = BASE["who"] | {"night": {"cel": "hour >= 22 && 'owl' in roles"}}
+    case = {"as": "night", "give": {"email": "a"}, "want": {"email": "redacted"}}
+    policy = read(BASE | {"who": who, "tests": [case]})
+    made = facts_of_case(policy, policy.tests[0])
+    assert made["role"] == ("owl",)
+    assert made["time.hour"][0] >= 22

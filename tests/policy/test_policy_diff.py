@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.policies import TECHNIQUES, WHO, grant_maps, policy_maps, read, tag_maps
 
-from gharial.policy.diff import Change, Direction, diff_policies
+from gharial.model.errors import PolicyInvalid
+from gharial.policy.classes import find_classes
+from gharial.policy.diff import Change, Direction, _Changed, compile_class, diff_policies
 
 OTHER_WAY = {
     Direction.MORE_OPEN: Direction.STRICTER,
@@ -84,6 +87,32 @@ def test_one_more_grant_only_opens(data: st.DataObject):
     assert {change.direction for change in found.changes} <= {Direction.MORE_OPEN}
 
 
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_classes_that_are_not_compiled_have_equal_plans(data: st.DataObject):
+    """A class that no changed rule touches is left out of the work because nothing can change for it."""
+    tags = data.draw(tag_maps())
+    one = data.draw(policy_maps(tags))
+    grants = [g for g in one["grants"] if data.draw(st.booleans())]
+    more = data.draw(st.lists(grant_maps(tuple(tags)), max_size=1))
+    other = one | {"version": 9, "grants": [*({"grant": "new", **g} for g in more), *reversed(grants)]}
+    old, new = read(one), read(other)
+    changed = _Changed.between(old, new)
+    for found in find_classes([old, new]).classes:
+        if changed.touches(found.applying):
+            continue
+        try:
+            plans = [
+                compile_class(policy, ("id",), own.grants, own.guardrails)
+                for policy, own in zip((old, new), found.applying, strict=True)
+            ]
+        except PolicyInvalid:
+            continue
+        assert msgspec.structs.replace(plans[0], version=0, digest="") == msgspec.structs.replace(
+            plans[1], version=0, digest=""
+        )
+
+
 def test_who_may_have_it_is_compared_not_how_they_are_called():
     """Another name for the same callers changes nothing; other callers under the same name do."""
     renamed = changed(to="clerk") | {"who": {**WHO, "clerk": {"role": "care"}}}
@@ -139,6 +168,47 @@ def test_reidentifying_is_told():
 
 def test_what_was_not_compared_is_said():
     """A bound on the classes of callers is told, never a silent pass."""
-    found = diff_policies(read(BASE), read(changed(show={"email": "clear", "person": "clear"})), max_classes=1)
+    found = diff_policies(read(BASE), read(BASE | {"unlisted_fields": "redact"}), max_classes=1)
     assert found.tried == 1
     assert found.left_out == ("1 of 2 classes of callers",)
+
+
+def test_a_condition_on_siblings_is_compared_with_the_place_without_it():
+    """Where only members with the right sibling stay clear, the others become stricter and nothing opens."""
+    tags = {"value": {"find": "$..value"}}
+    grants = [{"grant": "g", "to": "anyone", "show": {"value": "clear"}}]
+    plain = BASE | {"tags": tags, "grants": grants}
+    narrower = plain | {"tags": {"value": tags["value"] | {"where": {"name": "plan"}}}}
+    found = diff_policies(read(plain), read(narrower))
+    assert {(c.direction, c.place, c.before, c.after) for c in found.changes} == {
+        (Direction.STRICTER, "$..value", "clear", "drop")
+    }
+    back = diff_policies(read(narrower), read(plain))
+    assert {c.direction for c in back.changes} == {Direction.MORE_OPEN}
+
+
+EU = {"never": "eu", "tag": "email", "when": {"subject.residency": "EU", "country": {"not": "EEA"}}, "at_least": "drop"}
+GUARDED = BASE | {
+    "tags": BASE["tags"] | {"home": {"find": "$..home", "fact": "residency"}},
+    "never": [EU],
+}
+
+
+def test_a_guardrail_that_goes_opens_for_those_whom_it_kept():
+    """It is told for which people, and where from: for those of whom nothing is known too."""
+    found = diff_policies(read(GUARDED), read(GUARDED | {"never": []}))
+    assert {c.direction for c in found.changes} == {Direction.MORE_OPEN}
+    assert {c.when for c in found.changes if c.before == "drop" and c.after == "redact"} == {
+        ("residency unknown or EU (such as AT)",)
+    }
+    assert all("where eu may act" in line for c in found.changes for line in c.whom)
+
+
+def test_another_group_of_countries_is_told_by_its_members():
+    """Narrowing EU to one country spares people of the others; the sample names one of them."""
+    narrower = GUARDED | {
+        "never": [GUARDED["never"][0] | {"when": {"subject.residency": "FR", "country": {"not": "EEA"}}}]
+    }
+    found = diff_policies(read(GUARDED), read(narrower))
+    assert {c.direction for c in found.changes} == {Direction.MORE_OPEN}
+    assert {line.partition(",")[0] for c in found.changes for line in c.when} == {"residency EU (such as AT)"}

@@ -84,7 +84,10 @@ def test(files: tuple[Path, ...], junit_path: Path | None, as_json: bool) -> Non
 
     results = [result for file in files for result in run_cases(load_policy(file))]
     if junit_path is not None:
-        junit_path.write_text(junit_xml(results), encoding="utf-8")
+        try:
+            junit_path.write_text(junit_xml(results), encoding="utf-8")
+        except OSError as error:
+            fail(f"{junit_path} can't be written ({error.strerror})")
     if as_json:
         print_json(results_json(results))
     else:

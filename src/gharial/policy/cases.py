@@ -16,6 +16,7 @@ from gharial.model.plan import Op, Redaction, Step
 from gharial.policy.automaton import Automaton
 from gharial.policy.case_syntax import PolicyCase, Want
 from gharial.policy.classes import country_groups, facts_of_expression, questions_of
+from gharial.policy.conditions import CONSENT
 from gharial.policy.document import Policy
 from gharial.policy.facts import ExchangeFacts, Value
 from gharial.policy.samples import HOUR, WEEKDAY, Facts, Question, caller_of, combine, make_axis
@@ -154,6 +155,8 @@ def body_of_case(policy: Policy, case: PolicyCase) -> CaseBody:
     Raises CaseProblem.
     """
     if not isinstance(case.give, dict):
+        if any(fact != CONSENT for fact, _ in case.subject):
+            raise CaseProblem("'give' is a list: write the facts of its people into it, not under 'subject'")
         return CaseBody(case.give, people=_people(policy, case.give))
     placed: dict[str, Path] = {}
     prefixes = {name: _prefix(policy, name) for name in case.give}
@@ -163,7 +166,7 @@ def body_of_case(policy: Policy, case: PolicyCase) -> CaseBody:
     values: list[tuple[Path, object]] = [(placed[name], value) for name, value in case.give.items()]
     present = {fold_name(str(path[-1])) for path in placed.values()}
     for fact, texts in case.subject:
-        if fact == "consent":
+        if fact == CONSENT:
             continue
         values.append(_place_fact(policy, fact, texts, home, present))
     document: dict[str, object] = {}

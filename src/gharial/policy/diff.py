@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gharial.model.errors import PolicyInvalid
+from gharial.model.place import BodyPath, parse_place
 from gharial.model.plan import Cell, Extra, Mode, Plan
-from gharial.policy.classes import CallerClass, Classes, find_classes
+from gharial.policy.classes import Applying, CallerClass, Classes, find_classes
 from gharial.policy.compile import compile_plan
 from gharial.policy.document import Policy
 from gharial.policy.people import BudgetKey, People, find_people, variants_of, window_text, words_of
-from gharial.policy.places import Spot, find_cell, find_spots, unlisted_step
+from gharial.policy.places import Spot, find_cell, find_spots, steps_of, unlisted_step
 from gharial.policy.samples import describe, facts_text
 from gharial.policy.technique import Technique, compare
 
@@ -96,8 +97,10 @@ def diff_policies(old: Policy, new: Policy, max_classes: int = MAX_CLASSES) -> D
     """Return what changes from `old` to `new`. A policy that can't be compiled for a class is left out, and said."""
     found = find_classes([old, new])
     left_out = list(found.left_out)
-    if len(found.classes) > max_classes:
-        left_out.append(f"{len(found.classes) - max_classes:,} of {len(found.classes):,} classes of callers")
+    changed = _Changed.between(old, new)
+    touched = [one for one in found.classes if changed.touches(one.applying)]
+    if len(touched) > max_classes:
+        left_out.append(f"{len(touched) - max_classes:,} of {len(found.classes):,} classes of callers")
     spots, more_spots = find_spots(old, new)
     left_out += more_spots
     params = tuple(sorted({name for policy in (old, new) for tag in policy.tags.values() for name in tag.params}))
@@ -105,7 +108,7 @@ def diff_policies(old: Policy, new: Policy, max_classes: int = MAX_CLASSES) -> D
     plans = _Plans((old, new), params)
     compared: list[tuple[CallerClass, Plan, Plan]] = []
     refused = 0
-    for caller_class in found.classes[:max_classes]:
+    for caller_class in touched[:max_classes]:
         before_refused, after_refused = (applying.refused for applying in caller_class.applying)
         if before_refused or after_refused:
             if before_refused != after_refused:
@@ -127,7 +130,44 @@ def diff_policies(old: Policy, new: Policy, max_classes: int = MAX_CLASSES) -> D
     ]
     order = [*Direction]
     changes.sort(key=lambda c: (order.index(c.direction), c.tag == "", c.tag, c.place, c.before, c.after, c.whom))
-    return Difference(tuple(changes), min(len(found.classes), max_classes), tuple(left_out))
+    tried = len(found.classes) - max(0, len(touched) - max_classes)
+    return Difference(tuple(changes), tried, tuple(left_out))
+
+
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    """What differs between two policies: `rules` by name; `all_` if it is something that every plan rests on."""
+
+    rules: frozenset[str]
+    all_: bool
+
+    @classmethod
+    def between(cls, old: Policy, new: Policy) -> _Changed:
+        one, other = _rules(old), _rules(new)
+        names = {name for name in {*one, *other} if one.get(name) != other.get(name)}
+        return cls(frozenset(names), _foundations(old) != _foundations(new))
+
+    def touches(self, applying: Sequence[Applying]) -> bool:
+        """False if it is certain that both plans of a class are the same."""
+        first, second = applying
+        return self.all_ or first != second or not self.rules.isdisjoint((*first.grants, *first.guardrails))
+
+
+def _foundations(policy: Policy) -> tuple[object, ...]:
+    """What plans are made of besides rules, wherever it stands in the file."""
+    tags = {name: replace(tag, line=0, column=0) for name, tag in policy.tags.items()}
+    return tags, policy.unlisted, policy.mode, policy.json_in_strings
+
+
+def _rules(policy: Policy) -> dict[str, object]:
+    """The rules by name, wherever they stand in the file. To whom they apply is told by the classes."""
+    found: dict[str, object] = {}
+    for grant in policy.grants:
+        budgets = tuple(replace(rule, line=0, column=0) for rule in grant.budgets)
+        found[grant.name] = replace(grant, line=0, column=0, to=(), purposes=None, show=(), budgets=budgets)
+    for guardrail in policy.never:
+        found[guardrail.name] = replace(guardrail, line=0, column=0, purposes=None)
+    return found
 
 
 class _Plans:
@@ -206,9 +246,19 @@ def _compare_plans(old: Plan, new: Plan, spots: Sequence[Spot], people: People) 
     kinds: dict[tuple[int, int], set[tuple[int, ...]]] = {}
     for person, one, other in zip(people.kinds, variants_of(old, people), variants_of(new, people), strict=True):
         kinds.setdefault((one, other), set()).add(person.picks)
+    told: set[tuple[str, str, str]] = set()
     for spot in spots:
         cells = find_cell(old, spot.steps), find_cell(new, spot.steps)
-        yield from _compare_cells((old, new), cells, kinds, spot.place)
+        for row, whom in _compare_cells((old, new), cells, kinds, spot.place):
+            told.add((row.tag, row.before, row.after))
+            yield row, whom
+    params = {param.name: old.cells[param.cell] for param in old.params}
+    for param in new.params:
+        if param.name in params:
+            cells = params[param.name], new.cells[param.cell]
+            found = _compare_cells((old, new), cells, kinds, f"path:{param.name}")
+            # What is shown of a parameter is the tag's; it is news only where the body does not tell it already.
+            yield from ((row, whom) for row, whom in found if (row.tag, row.before, row.after) not in told)
     yield from _compare_extras(old, new, kinds)
     yield from _compare_budgets(old, new)
     yield from _compare_rest(old, new)
@@ -253,12 +303,18 @@ def _compare_extras(old: Plan, new: Plan, kinds: Mapping[tuple[int, int], set[tu
     """Places that only the reference executor finds, matched by what they look for."""
     sides = ({_extra_key(e): e for e in old.extras}, {_extra_key(e): e for e in new.extras})
     for key in sorted({*sides[0], *sides[1]}):
-        found = sides[0].get(key), sides[1].get(key)
-        cells = (
-            old.cells[found[0].cell] if found[0] else None,
-            new.cells[found[1].cell] if found[1] else None,
-        )
+        cells = _cell_of(old, sides[0].get(key), sides[1].get(key)), _cell_of(new, sides[1].get(key), sides[0].get(key))
         yield from _compare_cells((old, new), cells, kinds, key)
+
+
+def _cell_of(plan: Plan, own: Extra | None, others: Extra | None) -> Cell | None:
+    """The cell of an extra or, in a plan that has it not, of the place to which its path leads there."""
+    if own is not None:
+        return plan.cells[own.cell]
+    if others is None or others.general or not others.path:
+        return None
+    place = parse_place(others.path)
+    return find_cell(plan, steps_of(place)) if isinstance(place, BodyPath) else None
 
 
 def _extra_key(extra: Extra) -> str:

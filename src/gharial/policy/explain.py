@@ -6,7 +6,7 @@ What was decided is read from the plan, which is what the gate runs; why, from t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gharial.model import plan as plans
 from gharial.model.errors import PolicyExpressionFailed
@@ -76,6 +76,11 @@ def explain_places(asked: Asked) -> list[Explanation]:
         cell = asked.plan.cells[extra.cell]
         place = extra.path or f"values that look like {extra.detector}"
         found.append(explain_step(asked, place, (cell.tag,), asked.plan.steps[cell.steps[asked.variant]]))
+    for param in asked.plan.params:
+        cell = asked.plan.cells[param.cell]
+        one = explain_step(asked, f"path:{param.name}", param.tags, asked.plan.steps[cell.steps[asked.variant]])
+        opens = "; a token of this caller here becomes the real value for the upstream" if param.reidentify else ""
+        found.append(replace(one, why=one.why + opens))
     return sorted(found, key=lambda e: (not e.tags, e.tags, e.place))
 
 

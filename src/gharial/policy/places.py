@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
-from gharial.model.place import BodyPath, fold_name
+from gharial.model.place import BodyPath, Select, fold_name
 from gharial.model.plan import NONE, NOWHERE, Cell, Op, Plan, Unlisted
 from gharial.policy.automaton import Automaton, Move, Positions
 from gharial.policy.document import Policy
@@ -150,6 +150,13 @@ def find_cell(plan: Plan, steps: Iterable[PathStep]) -> Cell | None:
         if plan.nodes[node].cell != NONE:
             cell = plan.nodes[node].cell
     return None if cell == NONE else plan.cells[cell]
+
+
+def steps_of(path: BodyPath) -> tuple[PathStep, ...]:
+    """Return one way that a path leads: `*` is a name that no path spells out, and `..` skips nothing."""
+    return tuple(
+        ANY_NAME if s.select is Select.ANY else s.name if s.select is Select.NAME else s.index for s in path.segments
+    )
 
 
 def unlisted_step(plan: Plan) -> Technique:

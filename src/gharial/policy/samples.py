@@ -153,14 +153,25 @@ def _lines(axes: Sequence[Axis], inside: set[tuple[int, ...]], tested: set[tuple
             merged[rest] = merged.get(rest, frozenset()) | shape[position]
         shapes = {(*rest[:position], values, *rest[position:]) for rest, values in merged.items()}
     lines = [
-        ", ".join(
-            _clause(axes[n], values)
-            for n, values in zip(relevant, shape, strict=True)
-            if len(values) < len(axes[n].samples)
+        _joined(
+            [
+                _clause(axes[n], values)
+                for n, values in zip(relevant, shape, strict=True)
+                if len(values) < len(axes[n].samples)
+            ]
         )
         for shape in shapes
     ]
     return sorted(lines, key=lambda line: (len(line), line))
+
+
+def _joined(clauses: list[str]) -> str:
+    """Join clauses; of many that only say who it is not, the number is enough."""
+    negative = [clause for clause in clauses if clause.startswith("not ")]
+    if len(negative) > _MAX_SHOWN:
+        clauses = [clause for clause in clauses if not clause.startswith("not ")]
+        clauses.insert(len(clauses) and 1, f"none of {len(negative)} others")
+    return ", ".join(clauses)
 
 
 def _is_independent(axis: int, inside: set[tuple[int, ...]], tested: set[tuple[int, ...]]) -> bool:

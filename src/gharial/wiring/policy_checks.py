@@ -19,7 +19,7 @@ from gharial.policy.document import Policy
 from gharial.settings import load_settings
 from gharial.wiring.policy_tools import load_policy, params_of
 
-MAX_PLANS = 50
+MAX_PLANS = 20
 """Plans that are compiled to say what they cost."""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gharial.crypto.keyset import create_keyset
 from gharial.model.errors import ConfigInvalid, Problem
-from gharial.model.place import BodyPath, PlaceError, Select, parse_place
+from gharial.model.place import BodyPath, PlaceError, parse_place
 from gharial.policy.automaton import Automaton
 from gharial.policy.cases import CaseProblem, Path, facts_of_who, path_text, value_text
 from gharial.policy.conditions import CONSENT
@@ -19,7 +20,7 @@ from gharial.policy.document import Policy
 from gharial.policy.explain import Asked, Explanation, explain_places, explain_step
 from gharial.policy.facts import CLAIM, FACTS, Value
 from gharial.policy.people import find_variant
-from gharial.policy.places import ANY_NAME, PathStep, find_cell, find_tags
+from gharial.policy.places import find_cell, find_tags, steps_of
 from gharial.policy.samples import Facts, caller_of
 from gharial.policy.suggest import did_you_mean
 from gharial.wiring.policy_tools import Run, params_of, run_body
@@ -63,9 +64,9 @@ def explain_policy(policy: Policy, situation: Situation, body: bytes | None) -> 
     asked = Asked(policy, plan, facts, find_variant(plan, _residency(policy, subject), crossed))
     if path is None:
         return [Explained(explanation) for explanation in explain_places(asked)]
-    cell = find_cell(plan, _steps(path))
+    cell = find_cell(plan, steps_of(path))
     step = plan.steps[cell.steps[asked.variant]] if cell else None
-    concrete: Path = tuple(step if isinstance(step, (str, int)) else "*" for step in _steps(path))
+    concrete: Path = tuple(step if isinstance(step, (str, int)) else "*" for step in steps_of(path))
     return [Explained(explain_step(asked, str(path), tuple(sorted(find_tags(policy, concrete))), step))]
 
 
@@ -143,13 +144,24 @@ def _facts(policy: Policy, situation: Situation) -> Facts:
         for name in told:
             if name not in FACTS and not name.startswith(CLAIM):
                 raise _words("--as", f"unknown fact {did_you_mean(name, FACTS)} (claims are written claim.NAME)")
-        return told | stated
+        return {name: _typed(name, values) for name, values in told.items()} | stated
     if situation.as_ not in policy.who:
         raise _words("--as", f"unknown who {did_you_mean(situation.as_, policy.who)}; or write facts: role=care")
     try:
         return facts_of_who(policy, policy.who[situation.as_], stated)
     except CaseProblem as problem:
         raise _words("--as", str(problem)) from None
+
+
+def _typed(name: str, values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Read the values of a claim as YAML would: `18` is a number there, and `true` is true."""
+    if not name.startswith(CLAIM):
+        return values
+    words: dict[str, Value] = {"true": True, "false": False}
+    return tuple(words.get(str(v), int(v) if _INTEGER.fullmatch(str(v)) else v) for v in values)
+
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 def _pairs(text: str, option: str) -> dict[str, tuple[str, ...]]:
@@ -185,13 +197,6 @@ def _path(text: str) -> BodyPath | None:
     if not isinstance(place, BodyPath):
         raise _words("--path", "a path of the body begins with '$'")
     return place
-
-
-def _steps(path: BodyPath) -> tuple[PathStep, ...]:
-    named = {Select.NAME, Select.INDEX}
-    return tuple(
-        ANY_NAME if s.select not in named else s.name if s.select is Select.NAME else s.index for s in path.segments
-    )
 
 
 def _words(option: str, what: str) -> ConfigInvalid:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
 from gharial.adapters.files import MAX_POLICY_BYTES
@@ -25,6 +25,7 @@ from gharial.policy.cases import (
     ABSENT,
     CaseProblem,
     Outcome,
+    Path,
     body_of_case,
     facts_of_case,
     find_value,
@@ -57,7 +58,7 @@ class CaseResult:
         return not self.problem and all(outcome.passed for outcome in self.outcomes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """One body put through one plan: both documents, and what was done at which place."""
 
@@ -66,6 +67,7 @@ class Run:
     came: object = field(repr=False)
     findings: Mapping[str, Finding] = field(repr=False)
     variants: tuple[int, ...]
+    _left: dict[Path, list[int]] = field(default_factory=dict, repr=False)
 
     def find(self, path: Sequence[str | int]) -> Finding | None:
         """Return what was done with the value at a path, or with the nearest container around it; None if unlisted."""
@@ -76,12 +78,12 @@ class Run:
         found = self.find(path)
         return None if found is None else self.plan.steps[found.step]
 
-    def find_after(self, path: Sequence[str | int]) -> object:
+    def find_after(self, path: Path) -> object:
         """Return what became of the value at a path of the body, or ABSENT: elements move up where others went."""
         given, came = self.given, self.came
         for depth, step in enumerate(path):
             if isinstance(given, list) and isinstance(came, list) and isinstance(step, int):
-                left = [n for n in range(len(given)) if self._stays((*path[:depth], n))]
+                left = self._elements_left(path[:depth], given)
                 at = left.index(step) if step in left and len(left) == len(came) else step
                 if step not in left or at >= len(came):
                     return ABSENT
@@ -92,16 +94,23 @@ class Run:
                 return ABSENT
         return came
 
-    def _stays(self, path: Sequence[str | int]) -> bool:
-        """True if an element is still there: it was not dropped, and something in it was kept."""
-        place = _places(path)[-1]
-        own = self.findings.get(place)
+    def _elements_left(self, path: Path, given: list[object]) -> list[int]:
+        """Return the indexes of the elements of an array that are still there."""
+        left = self._left.get(path)
+        if left is None:
+            left = self._left[path] = [n for n, value in enumerate(given) if self._stays((*path, n), value)]
+        return left
+
+    def _stays(self, path: Path, value: object) -> bool:
+        """True if a value is still there: it was not dropped, and something in it was kept."""
+        own = self.findings.get(_places(path)[-1])
         if own is not None:
             return self.plan.steps[own.step].op is not Op.DROP
         if self.plan.unlisted is not Unlisted.DROP or self.find(path) is not None:
             return True
-        inside = (f for p, f in self.findings.items() if p.startswith((f"{place}.", f"{place}[")))
-        return any(self.plan.steps[f.step].op is not Op.DROP for f in inside)
+        if isinstance(value, dict):
+            return any(self._stays((*path, name), inner) for name, inner in value.items())
+        return isinstance(value, list) and any(self._stays((*path, n), inner) for n, inner in enumerate(value))
 
 
 def _places(path: Sequence[str | int]) -> list[str]:
@@ -112,7 +121,7 @@ def _places(path: Sequence[str | int]) -> list[str]:
     return places
 
 
-def load_policy(path: Path) -> Policy:
+def load_policy(path: FilePath) -> Policy:
     """Read one policy file. Raises PolicyInvalid, and ConfigInvalid where it can't be read."""
     try:
         with path.open("rb") as stream:

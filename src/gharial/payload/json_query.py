@@ -41,6 +41,7 @@ from gharial.payload.iregexp import Pattern
 from gharial.payload.json_tree import ARRAY, OBJECT, Value
 
 MAX_PATH_CHARS = 4_000
+MAX_NUMBER = 2**53 - 1
 STEPS_PER_VALUE = 16
 """How many steps one path may take for each value that a body may hold."""
 
@@ -99,6 +100,10 @@ class Query:
                 if not isinstance(pattern, StringLiteral):
                     raise ValueError("a pattern must be written out")
                 self._patterns[pattern.value] = Pattern(pattern.value)
+        # The library reads numbers as doubles: a longer one would silently be another.
+        literal = expression.value if isinstance(expression, FilterExpressionLiteral) else 0
+        if isinstance(literal, (int, float)) and not abs(literal) <= MAX_NUMBER:
+            raise ValueError(f"a number in a path is beyond {MAX_NUMBER}, up to which a double is exact")
         for child in expression.children():
             self._check_expression(child)
 

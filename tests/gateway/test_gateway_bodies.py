@@ -139,6 +139,15 @@ async def test_our_key_and_control_headers_do_not_reach_the_upstream(world: Worl
     assert seen.all("accept-encoding") == ["gzip"]
 
 
+async def test_what_other_proxies_add_to_an_answer_stays_here(world: World):
+    """An upstream behind an Envoy, a cache or a CDN: its headers are removed, and the call does not fail for them."""
+    names = ["x-envoy-upstream-service-time", "x-envoy-decorator-operation", "via", "x-cache", "age", "alt-svc"]
+    reply = await world.answered(json_answer(CLEAR, *(f"{name}: {MARK}" for name in names)))
+    assert reply.status == 200
+    assert all(reply.all(name) == [] for name in names)
+    assert not shows(reply)
+
+
 # --- broken and hostile bodies -----------------------------------------------------------------------------------
 
 HOSTILE = {

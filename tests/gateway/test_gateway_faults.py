@@ -198,6 +198,26 @@ async def test_beyond_in_flight_a_call_is_refused_at_once():
         assert (await home.status())["adapter"]["refused_full"] >= 5
 
 
+async def test_a_flood_is_refused_and_does_not_fill_the_disk():
+    """300 calls on a gateway for 2: two are answered, the rest is 503 at once, and no log has a line for each."""
+    api = Api()
+    async with (
+        an_upstream(api) as upstream,
+        a_gateway({"api": {"url": upstream.url}}, limits={"in_flight": 2}) as home,
+    ):
+        held = api.answers["/any/held"] = Held(CLEAR)
+        before = sum(file.stat().st_size for file in home.run.glob("*.log"))
+        calls = [asyncio.create_task(home.get("/any/held")) for _ in range(300)]
+        await until(lambda: sum(call.done() for call in calls) == 298)
+        held.free.set()
+        replies = await asyncio.gather(*calls)
+        assert sorted(reply.status for reply in replies) == [200] * 2 + [503] * 298
+        assert {reply.code for reply in replies if reply.status == 503} <= {"gate.full", "gate.unavailable"}
+        assert not any(shows(reply) for reply in replies)
+        assert len(upstream.seen) == 2
+        assert sum(file.stat().st_size for file in home.run.glob("*.log")) - before < 3_000
+
+
 async def test_sigterm_ends_no_running_call_and_leaves_nothing():
     """Running calls complete with whole bodies, nobody new gets in, the exit status is 0, no process is left."""
     api = Api()

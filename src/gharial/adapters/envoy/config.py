@@ -258,7 +258,8 @@ def _ext_proc(message_timeout_s: float) -> Json:
         "disable_immediate_response": False,
         "route_cache_action": "RETAIN",
         # A change that Envoy does not allow is an error then, instead of being left out in silence.
-        "mutation_rules": {"disallow_is_error": True},
+        # `x-envoy-*` is among what the gate removes from answers: an upstream behind an Envoy of its own sends it.
+        "mutation_rules": {"disallow_is_error": True, "allow_envoy": True},
         "request_attributes": ["xds.route_name", "source.address"],
         "response_attributes": ["response.code_details"],
         "processing_mode": _processing_mode(RouteKind.PROTECT),

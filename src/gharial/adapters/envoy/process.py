@@ -51,6 +51,9 @@ def command(envoy: Path, config: Path, log: Path, *, concurrency: int) -> list[s
         # Below warning Envoy writes heads of requests and responses into its log.
         "--log-level",
         "warning",
+        # One line for each call that the gate did not answer: under a flood they would fill the disk of the audit.
+        "--component-log-level",
+        "ext_proc:error",
         "--log-path",
         str(log),
     ]

@@ -39,6 +39,7 @@ from gharial.gate.outcome import (
     ResponseHead,
 )
 from gharial.gate.ports import Charge
+from gharial.gate.probing import refuse_probing
 from gharial.gate.publish import Prepared
 from gharial.gate.recording import Sighting
 from gharial.gate.routes import RouteKind, RouteRule, replace_params
@@ -127,6 +128,7 @@ class GateExchange:
             return ForwardRequest(None, extra, tuple(sorted(remove)))
         self._identify(head)
         prepared = self._decide(rule)
+        refuse_probing(prepared.plan.probes, query)
         resolved = resolve_params(prepared.plan, match.params, self._s.keyset, self._caller)
         self._story.reidentified = resolved.counts
         self._name_path_people(prepared, resolved.params)
@@ -155,7 +157,9 @@ class GateExchange:
         """Decide as if this route were enforced; what would refuse is counted, and nothing is changed."""
         try:
             self._identify(head)
-            self._name_path_people(self._decide(rule), params)
+            prepared = self._decide(rule)
+            refuse_probing(prepared.plan.probes, head.target.partition("?")[2])
+            self._name_path_people(prepared, params)
         except GharialError as error:
             self._shadow_refusal = error
 

@@ -28,17 +28,15 @@ from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
 from gharial.gate.operate import Operations, random_id, status
 from gharial.gate.publish import Publisher
 from gharial.gate.publishing import Publishing, Readiness
-from gharial.gate.routes import RouteTable
 from gharial.gate.services import Counters, Services
 from gharial.model.errors import GharialError
 from gharial.model.finding import Limits
-from gharial.policy.document import Policy
 from gharial.settings import Jwt, Settings
 from gharial.watch.incidents import IncidentBook
 from gharial.watch.meter import BudgetBook
 from gharial.wiring.facts import Facts, open_facts
 from gharial.wiring.log import Log, make_log
-from gharial.wiring.publications import FilePublications
+from gharial.wiring.publications import FilePublications, run_policy_tests
 from gharial.wiring.recordings import FileRecordings
 from gharial.wiring.world import SystemClock, iso_time, random_bytes
 
@@ -214,12 +212,6 @@ def _unready(readiness: Readiness, audit: AuditFile) -> list[str]:
     """Return what keeps the gate from being ready: the last publication failed, or the audit can't be written."""
     problems = [f"the policies on disk are not active: {problem}" for problem in readiness.problems]
     return problems if audit.writable else [*problems, "the audit can't be written"]
-
-
-def run_policy_tests(policy: Policy, routes: RouteTable) -> list[str]:
-    """Run a policy's own tests; a line for each that fails."""
-    del policy, routes
-    return []
 
 
 def _extra(settings: Settings, server: Server, audit: AuditFile, facts: Facts) -> dict[str, Any]:

@@ -10,8 +10,23 @@ from pathlib import Path
 from gharial.adapters.files import GatewayFiles, load_policy_texts, read_policy_texts
 from gharial.gate.publish import Publisher
 from gharial.gate.publishing import PolicyText, Publishing
+from gharial.gate.routes import RouteTable
 from gharial.model.errors import NotFound, RequestMalformed
 from gharial.model.publication import PublicationRecord
+from gharial.policy.document import Policy
+from gharial.wiring.policy_tools import run_cases
+
+
+def run_policy_tests(policy: Policy, routes: RouteTable) -> list[str]:
+    """Run a policy's own tests; returns a line for each that fails, as `file:line: what`."""
+    del routes  # a test builds its own body; only the path parameters that tags name matter
+    lines = []
+    for result in run_cases(policy):
+        if result.passed:
+            continue
+        wrong = [f"{o.place} was to be {o.wanted} and came {o.came}" for o in result.outcomes if not o.passed]
+        lines.append(f"{policy.file}:{result.case.line}: {result.name}: {result.problem or '; '.join(wrong)}")
+    return lines
 
 
 class FilePublications:

@@ -43,8 +43,8 @@ class Where:
 class Leaf:
     """A scalar or an empty container. `cell` is what covers it or NONE; `subject` the id space if it names a person.
 
-    `containers` are (cell, scope) of the containers around it that belong to other scopes, from the outside in: where
-    one of these is dropped for its own scope, the leaf goes with it.
+    `containers` are (cell, scope) of the containers around it, from the outside in, that may fare otherwise: where one
+    of these is dropped, for people of its own scope, the leaf goes with it.
     """
 
     where: Where
@@ -191,7 +191,7 @@ class _Walker:
     def _leaf(self, raw: Raw, state: State, where: Where, scope: int, subject: str) -> None:
         if len(self.found.leaves) == self._max_places:
             raise _Enough
-        containers = tuple((cell, other) for cell, other in self._containers if other != scope and cell != NONE)
+        containers = tuple(c for c in self._containers if c[0] != NONE and c != (state.cell, scope))
         detectors = self._detected(raw) if self._detectors else ()
         self.found.leaves.append(Leaf(where, _type_of(raw), scope, state.cell, subject, detectors, containers))
 

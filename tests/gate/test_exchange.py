@@ -446,7 +446,7 @@ async def test_an_abandoned_call_is_recorded():
     world = World()
     exchange = world.exchange()
     await exchange.on_request(RequestHead("GET", "/customers/42", "g", "http", (), "", BodyMode.BUFFERED))
-    await exchange.on_end(completed=False)
+    exchange.on_end(completed=False)
     assert world.audit.lines[0]["outcome"] == "abandoned"
     assert world.services.counters.abandoned == 1
 
@@ -489,7 +489,7 @@ async def test_shadow_looks_at_chunks_and_gives_up_beyond_the_limit():
         await exchange.on_response(ResponseHead(200, (("content-type", "application/json"),), from_upstream=True))
         for start in range(0, len(body), 7):
             await exchange.on_chunk(body[start : start + 7], end=start + 7 >= len(body))
-        await exchange.on_end(completed=True)
+        exchange.on_end(completed=True)
     assert [line["error"] for line in world.audit.lines] == ["body.malformed", "body.too_large"]
 
 

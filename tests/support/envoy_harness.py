@@ -86,7 +86,7 @@ class ScriptedExchange:
         if self.chunk is not None:
             await _maybe(self.chunk(chunk, end))
 
-    async def on_end(self, *, completed: bool) -> None:
+    def on_end(self, *, completed: bool) -> None:
         self.calls.append(("end", completed))
 
     def named(self, name: str) -> list[Any]:

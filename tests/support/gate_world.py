@@ -48,6 +48,12 @@ class FakeAudit:
     broken: bool = False
 
     async def append(self, line: bytes, *, durable: bool) -> None:
+        self._take(line, durable=durable)
+
+    def note(self, line: bytes) -> None:
+        self._take(line, durable=False)
+
+    def _take(self, line: bytes, *, durable: bool) -> None:
         if self.broken:
             raise AuditUnwritable
         self.raw.append(line)
@@ -304,10 +310,10 @@ class World:
         head = RequestHead(method, target, "gateway", "http", (*headers, *credential), proxy_route, mode)
         request = await exchange.on_request(head)
         if isinstance(request, Refuse):
-            await exchange.on_end(completed=True)
+            exchange.on_end(completed=True)
             return Seen(refusal=request)
         seen = await self._answer(exchange, answer, method, request)
-        await exchange.on_end(completed=True)
+        exchange.on_end(completed=True)
         return seen
 
     async def _answer(self, exchange: GateExchange, answer: Answer, method: str, request: ForwardRequest) -> Seen:

@@ -195,20 +195,28 @@ class AuditFile:
         return not self._broken
 
     async def append(self, line: bytes, *, durable: bool) -> None:
-        """See the port. A line that is not durable is written in its order, within `LINGER_S` or with the next durable
-        one, without anyone waiting for the disk.
+        """See the port.
 
         Raises ValueError for an empty line and for one that holds a newline: such a line would be read as two records.
         """
+        if not durable:
+            self.note(line)
+            return
+        reply = Reply.here()
+        self._submit(line, reply)
+        await reply.future
+
+    def note(self, line: bytes) -> None:
+        """See the port. Written in its order, within `LINGER_S` or with the next durable line. Raises as `append`."""
+        self._submit(line, None)
+
+    def _submit(self, line: bytes, reply: Reply | None) -> None:
         if not line or b"\n" in line or b"\r" in line:
             raise ValueError("an audit record is one line, not empty, without its newline")
         if self._broken:
             raise AuditUnwritable(self._broken)
-        reply = Reply.here() if durable else None
-        if not self._thread.submit(_Line(line + b"\n", reply), urgent=durable):
+        if not self._thread.submit(_Line(line + b"\n", reply), urgent=reply is not None):
             raise AuditUnwritable(f"the audit in {self.folder} is closed, or too much waits for its disk")
-        if reply:
-            await reply.future
 
     def close(self) -> None:
         """Write what waits, sync, and close the file; one without a line is removed. A second call does nothing."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
-from gharial.audit.record import Outcome, exchange_record
 from gharial.crypto.digest import open_etag, seal_etag
 from gharial.gate.disclose import Disclosure, disclose
 from gharial.gate.headers import (
@@ -41,9 +39,9 @@ from gharial.gate.outcome import (
 from gharial.gate.ports import Charge
 from gharial.gate.probing import refuse_probing
 from gharial.gate.publish import Prepared
-from gharial.gate.recording import Sighting
 from gharial.gate.routes import RouteKind, RouteRule, replace_params
 from gharial.gate.services import Services
+from gharial.gate.story import Story
 from gharial.gate.tokens import resolve_params
 from gharial.model.caller import Caller
 from gharial.model.errors import (
@@ -63,34 +61,16 @@ from gharial.watch.meter import Crossing
 _BODILESS = frozenset({204, 304})
 
 
-@dataclass(slots=True)
-class _Story:
-    """What is known of this exchange so far, for its audit record."""
-
-    method: str = ""
-    rule: RouteRule | None = None
-    caller: Caller | None = None
-    prepared: Prepared | None = None
-    status: int = 0
-    reidentified: Mapping[str, int] = field(default_factory=dict)
-    recorded: bool = False
-
-
 class GateExchange:
     """One exchange of one gate. Not reusable; its methods are called one after the other."""
 
     def __init__(self, services: Services) -> None:
         self._s = services
-        self._id = services.new_id()
-        self._started_s = services.clock.now_s()
-        self._story = _Story()
+        self._story = Story(services)
         # What is unknown is treated as the strictest: until a route is found, nothing may pass.
         self._kind = RouteKind.PROTECT
         self._policies = services.publisher.active
         self._path_people: tuple[tuple[str, str], ...] = ()
-        self._params: Mapping[str, str] = {}
-        self._body = b""
-        self._media: Media | None = None
         self._replacement: ForwardBody | None = None
         self._location_shown = False
         self._watched = bytearray()
@@ -104,7 +84,7 @@ class GateExchange:
         try:
             return self._request(head)
         except GharialError as error:
-            return await self._refuse(error)
+            return self._refuse(error)
 
     def _request(self, head: RequestHead) -> ForwardRequest:
         self._story.method = head.method
@@ -141,7 +121,7 @@ class GateExchange:
         return ForwardRequest(target, (("accept-encoding", accept), *conditions, *extra), tuple(sorted(remove)))
 
     def _identify(self, head: RequestHead) -> None:
-        self._story.caller = self._s.identifier.identify(head.headers, self._started_s, head.peer).caller
+        self._story.caller = self._s.identifier.identify(head.headers, self._story.started_s, head.peer).caller
 
     @property
     def _caller(self) -> Caller:
@@ -150,7 +130,7 @@ class GateExchange:
 
     def _decide(self, rule: RouteRule) -> Prepared:
         self._policies = self._s.publisher.choose(rule, self._caller, self._policies)
-        self._story.prepared = self._policies.prepare(rule, self._caller, self._started_s)
+        self._story.prepared = self._policies.prepare(rule, self._caller, self._story.started_s)
         return self._story.prepared
 
     def _decide_in_shadow(self, rule: RouteRule, head: RequestHead, params: Mapping[str, str]) -> None:
@@ -164,7 +144,7 @@ class GateExchange:
             self._shadow_refusal = error
 
     def _name_path_people(self, prepared: Prepared, params: Mapping[str, str]) -> None:
-        self._params = params
+        self._story.params = params
         self._path_people = tuple(
             (param.subject, params[param.name])
             for param in prepared.plan.params
@@ -197,7 +177,7 @@ class GateExchange:
                 return await self._shadow_head(head, rule)
             return await self._enforced_head(head, rule)
         except GharialError as error:
-            return await self._refuse(error)
+            return self._refuse(error)
 
     def _passing_head(self, head: ResponseHead, rule: RouteRule) -> ForwardHead:
         self._s.counters.passed[rule.name] += 1
@@ -206,7 +186,7 @@ class GateExchange:
     async def _shadow_head(self, head: ResponseHead, rule: RouteRule) -> ForwardHead:
         if self._shadow_refusal is None:
             try:
-                self._media = choose_reader(head.headers) if self._expects_body(head) else None
+                self._story.media = choose_reader(head.headers) if self._expects_body(head) else None
             except GharialError as error:
                 self._shadow_refusal = error
         if not self._expects_body(head):
@@ -219,7 +199,7 @@ class GateExchange:
         remove = response_headers_to_remove(head.headers, rule.keep_headers)
         remove |= {"content-length", "content-encoding", "accept-ranges", "etag", "last-modified"}
         added: list[tuple[str, str]] = [
-            (EXCHANGE_HEADER, self._id),
+            (EXCHANGE_HEADER, self._story.exchange_id),
             (POLICY_HEADER, self._policy_line(rule)),
             ("cache-control", "private, no-store"),
         ]
@@ -231,7 +211,7 @@ class GateExchange:
             added.append(("etag", self._seal_etag(etag)))
         self._s.counters.headers_withheld += len(remove & {name for name, _ in head.headers})
         if not self._expects_body(head):
-            await self._record("forward", durable=self._location_shown)
+            await self._tell_forwarded(durable=self._location_shown)
             self._s.counters.forwarded[rule.name] += 1
         else:
             added.extend(self._prepare_body(head))
@@ -247,17 +227,19 @@ class GateExchange:
         if length is not None and length.isdecimal() and int(length) > self._s.limits.body_bytes:
             raise BodyTooLarge(f"the upstream announced more than {self._s.limits.body_bytes} bytes")
         try:
-            self._media = choose_reader(head.headers)
+            self._story.media = choose_reader(head.headers)
         except GharialError as error:
             if head.status < 300:
                 raise
-            self._replacement = _withheld_body(error, head.status, self._id)
+            self._replacement = _withheld_body(error, head.status, self._story.exchange_id)
             return (("content-type", "application/problem+json"),)
         return ()
 
     def _protected_location(self, location: str, rule: RouteRule) -> Headers:
         # The time of the request, as for its body: one exchange is decided once.
-        rewritten = outgoing_location(location, rule, self._s.routes, self._policies, self._caller, self._started_s)
+        rewritten = outgoing_location(
+            location, rule, self._s.routes, self._policies, self._caller, self._story.started_s
+        )
         if rewritten is None:
             self._s.counters.locations_withheld += 1
             return ()
@@ -288,18 +270,18 @@ class GateExchange:
                 return ForwardBody()
             return await self._enforced_body(body, rule)
         except GharialError as error:
-            return await self._refuse(error)
+            return self._refuse(error)
 
     async def _enforced_body(self, body: bytes, rule: RouteRule) -> ForwardBody:
         if self._replacement is not None:
-            await self._record("forward", durable=self._location_shown)
+            await self._tell_forwarded(durable=self._location_shown)
             self._s.counters.forwarded[rule.name] += 1
             return self._replacement
-        if self._media is None:
+        if self._story.media is None:
             self._s.counters.bytes_without_plan += len(body)
             raise ProtocolViolation("a body came for which no reader was chosen")
-        self._keep_body(body)
-        disclosure = await self._disclose(body, self._media, ledger=self._prepared.plan.policy)
+        self._story.keep_body(body)
+        disclosure = await self._disclose(body, self._story.media, ledger=self._prepared.plan.policy)
         await self._make_durable(disclosure)
         self._s.counters.forwarded[rule.name] += 1
         return ForwardBody(disclosure.rewritten.body)
@@ -316,7 +298,7 @@ class GateExchange:
             meter=self._s.meter,
             principal=self._caller.principal,
             ledger=ledger,
-            exchange_id=self._id,
+            exchange_id=self._story.exchange_id,
             now_s=self._s.clock.now_s,
             consent=self._s.consent,
         )
@@ -331,22 +313,30 @@ class GateExchange:
             for grant, person in disclosure.reservation.charges
         ]
         durable = disclosure.shows_clear or self._location_shown
-        record = self._record("forward", durable=durable, disclosure=disclosure)
-        incidents = [self._open_incident(crossing) for crossing in disclosure.reservation.crossings]
-        if not charges and not incidents:
-            await record
+        crossings = disclosure.reservation.crossings
+        if not charges and not crossings:
+            await self._tell_forwarded(durable=durable, disclosure=disclosure)
             return
-        await asyncio.gather(self._s.store.charge(charges), *incidents, record)
+        await asyncio.gather(
+            self._s.store.charge(charges),
+            *(self._open_incident(crossing) for crossing in crossings),
+            self._tell_forwarded(durable=durable, disclosure=disclosure),
+        )
+
+    async def _tell_forwarded(self, *, durable: bool, disclosure: Disclosure | None = None) -> None:
+        """Write the record of an answer that is about to leave; wait for the disk if it shows anything clear."""
+        if durable:
+            await self._story.tell_durably(disclosure)
+        else:
+            self._story.tell("forward", disclosure=disclosure)
 
     async def _open_incident(self, crossing: Crossing) -> None:
-        plan = self._prepared.plan
-        rule = self._story.rule
         record, alarm = self._s.incidents.observe(
             crossing,
             caller=self._caller,
-            policy=plan.policy,
-            route=rule.name if rule else "",
-            exchange_id=self._id,
+            policy=self._prepared.plan.policy,
+            route=self._story.route,
+            exchange_id=self._story.exchange_id,
             now_s=self._s.clock.now_s(),
         )
         if record is None:
@@ -381,14 +371,14 @@ class GateExchange:
 
     async def _settle_shadow(self, body: bytes) -> None:
         """Count and record what enforcing would have done; whatever fails here must not touch the call."""
-        route = self._story.rule.name if self._story.rule else ""
+        route = self._story.route
         disclosure = None
         error = self._shadow_refusal
-        if error is None and self._media is not None:
+        if error is None and self._story.media is not None:
             try:
-                self._keep_body(body)
+                self._story.keep_body(body)
                 ledger = f"{self._prepared.plan.policy}#shadow"
-                disclosure = await self._disclose(body, self._media, ledger=ledger)
+                disclosure = await self._disclose(body, self._story.media, ledger=ledger)
             except GharialError as expected:
                 error = expected
             except Exception:  # noqa: BLE001 - a bug of ours would refuse; in shadow it is counted, the call goes on
@@ -397,103 +387,26 @@ class GateExchange:
             self._s.counters.shadow_would_refuse[route] += 1
         elif disclosure is not None and disclosure.rewritten.changed:
             self._s.counters.shadow_would_change[route] += 1
-        await self._record_quietly("shadow", error=error, disclosure=disclosure)
+        self._story.tell_quietly("shadow", error, disclosure)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
-    async def on_end(self, *, completed: bool) -> None:
+    def on_end(self, *, completed: bool) -> None:
         """Called once, when nothing more will come. `completed` is false if the call was cut off."""
         if self._story.recorded:
             return
         rule = self._story.rule
         if completed and rule is not None and self._kind is RouteKind.PASS:
-            await self._record_quietly("pass")
+            self._story.tell_quietly("pass")
             return
         self._s.counters.abandoned += 1
-        await self._record_quietly("abandoned")
+        self._story.tell_quietly("abandoned")
 
-    async def _refuse(self, error: GharialError) -> Refuse:
+    def _refuse(self, error: GharialError) -> Refuse:
         self._s.counters.refused[error.code] += 1
         self._story.status = error.status
-        await self._record_quietly("refuse", error=error)
-        return Refuse(error, self._id, refusal_headers(error))
-
-    async def _record_quietly(
-        self, outcome: Outcome, *, error: GharialError | None = None, disclosure: Disclosure | None = None
-    ) -> None:
-        """Record where the outcome stands already: a refusal stays a refusal, and shadow stays invisible."""
-        try:
-            await self._record(outcome, durable=False, error=error, disclosure=disclosure)
-        except GharialError:
-            self._s.counters.audit_lines_lost += 1
-
-    async def _record(
-        self,
-        outcome: Outcome,
-        *,
-        durable: bool,
-        error: GharialError | None = None,
-        disclosure: Disclosure | None = None,
-    ) -> None:
-        story = self._story
-        story.recorded = True
-        now_s = self._s.clock.now_s()
-        line = exchange_record(
-            time=self._s.iso_time(now_s),
-            exchange_id=self._id,
-            caller=story.caller or Caller(self._s.tenant),
-            route=story.rule.name if story.rule else "",
-            method=story.method,
-            plan=story.prepared.plan if story.prepared else None,
-            status=story.status,
-            outcome=outcome,
-            error=error.code if error else "",
-            techniques=disclosure.techniques if disclosure else {},
-            unlisted=disclosure.rewritten.unlisted if disclosure else 0,
-            people_clear=disclosure.people_clear if disclosure else (),
-            people_protected=disclosure.people_protected if disclosure else (),
-            budgets_crossed=tuple(c.grant for c in disclosure.reservation.crossings) if disclosure else (),
-            reidentified=story.reidentified,
-            duration_ms=max(0.0, (now_s - self._started_s) * 1000),
-        )
-        await self._s.audit.append(line, durable=durable)
-        self._keep_for_replay(outcome, error, disclosure)
-
-    def _keep_body(self, body: bytes) -> None:
-        """Hold on to the body until the end, if a recording runs."""
-        if self._s.recording.recorder is not None:
-            self._body = body
-
-    def _keep_for_replay(self, outcome: Outcome, error: GharialError | None, disclosure: Disclosure | None) -> None:
-        """Hand this exchange to the recording that runs, if any. It never waits and never fails."""
-        recorder = self._s.recording.recorder
-        if recorder is None or outcome == "pass":
-            return
-        story = self._story
-        rule, caller = story.rule, story.caller
-        if rule is None or caller is None or not recorder.wants(rule.name):
-            return
-        plan = story.prepared.plan if story.prepared else None
-        recorder.take(
-            Sighting(
-                exchange_id=self._id,
-                at_s=self._started_s,
-                policy=rule.policy,
-                mode=plan.mode.value if plan else "",
-                route=rule.name,
-                method=story.method,
-                outcome=outcome,
-                error=error.code if error else "",
-                caller=caller,
-                prepared=story.prepared,
-                params=self._params,
-                reidentified=story.reidentified,
-                media=self._media,
-                body=self._body,
-                # Without its body, where the recording began in the middle, there is nothing to tell of places.
-                disclosure=disclosure if self._body else None,
-            )
-        )
+        self._story.tell_quietly("refuse", error)
+        return Refuse(error, self._story.exchange_id, refusal_headers(error))
 
 
 def _insist_on_mode(kind: RouteKind, announced: BodyMode) -> None:

@@ -110,7 +110,7 @@ class Exchange(Protocol):
     async def on_chunk(self, chunk: bytes, *, end: bool) -> None:
         """Look at a copy of a part of the body that passes unchanged; only under BodyMode.STREAMED."""
 
-    async def on_end(self, *, completed: bool) -> None:
+    def on_end(self, *, completed: bool) -> None:
         """The exchange is over; called exactly once, whatever happened, even if the call is being cancelled.
 
         `completed` is true if the last decision (a refusal is one) was handed to the proxy; it does not say that the

@@ -29,6 +29,9 @@ class Audit(Protocol):
         Raises AuditUnwritable if it can't be written; also while the last write has failed and none succeeded since.
         """
 
+    def note(self, line: bytes) -> None:
+        """Append one line that nobody waits for: the same as `append` with `durable` false, in this very step."""
+
 
 @dataclass(frozen=True, slots=True)
 class Charge:

@@ -162,9 +162,9 @@ class Conversation:
         await self._stream.write(reply)
         await self._stream.expect_close()
 
-    async def end(self, *, completed: bool) -> None:
+    def end(self, *, completed: bool) -> None:
         """Tell the exchange that it is over."""
-        await self._exchange.on_end(completed=completed)
+        self._exchange.on_end(completed=completed)
 
 
 async def _ask(answer: Awaitable[_Outcome | Refuse]) -> _Outcome | Refuse:

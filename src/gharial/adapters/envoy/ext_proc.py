@@ -8,13 +8,11 @@ out: grpc would send it to Envoy, which writes it to its log.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import socket
 import stat
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -73,7 +71,6 @@ class Servicer:
         self._new_exchange = new_exchange
         self._in_flight = in_flight
         self._log = log
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def process(self, _requests: object, context: Any) -> None:
         """Handle one stream (the method `Process`); returns only after Envoy closed its side."""
@@ -124,7 +121,7 @@ class Servicer:
             await self._run(conversation, head)
         finally:
             # How the stream ends says nothing: Envoy mostly resets it as soon as it has the last reply.
-            await self._end(conversation, completed=conversation.decided)
+            self._end(conversation, completed=conversation.decided)
 
     async def _run(self, conversation: Conversation, head: RequestHead) -> NoReturn:
         try:
@@ -135,47 +132,17 @@ class Servicer:
             self._crashed(error)
             await conversation.refuse(Refuse(GharialError()))
 
-    async def _end(self, conversation: Conversation, *, completed: bool) -> None:
-        telling = self._tell_end(conversation, completed=completed)
+    def _end(self, conversation: Conversation, *, completed: bool) -> None:
+        """Tell the exchange that it is over; in this very step, for this handler may be about to be cancelled."""
         try:
-            # Mostly there is nothing to wait for, and the end is told in this very step: no cancellation can come in
-            # between, and the call is spared a task and two rounds of the loop.
-            waits_for = telling.send(None)
-        except StopIteration:
-            return
-        # In a task of its own: this handler may be in the middle of being cancelled, and the end must be told all the
-        # same. Shielded, so that a second cancellation does not reach it either.
-        task = asyncio.create_task(_go_on(telling, waits_for))
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-        await asyncio.shield(task)
-
-    async def _tell_end(self, conversation: Conversation, *, completed: bool) -> None:
-        try:
-            await conversation.end(completed=completed)
+            conversation.end(completed=completed)
         except Exception as error:  # noqa: BLE001 - nothing can be answered any more; asyncio would log the text
             self._crashed(error)
-
-    async def ended(self) -> None:
-        """Wait until every exchange that is over has been told so."""
-        if self._ending:
-            await asyncio.wait(set(self._ending))
 
     def _crashed(self, error: Exception) -> None:
         self.counters.crashed += 1
         # The type alone: the text of an exception may quote the payload.
         self._log("gate.crashed", error=type(error).__name__)
-
-
-@types.coroutine
-def _go_on(begun: Coroutine[Any, Any, None], waits_for: object) -> Generator[Any, Any, None]:
-    """Go on with a coroutine that was begun by hand, and waits for what it yielded."""
-    try:
-        yield waits_for
-    except BaseException:
-        begun.close()
-        raise
-    yield from begun.__await__()
 
 
 class Server:
@@ -194,7 +161,6 @@ class Server:
     async def stop(self, grace_s: float) -> None:
         """Take no new exchanges, give the running ones `grace_s` seconds, cancel the rest, remove the socket."""
         await self._server.stop(grace_s)
-        await self._servicer.ended()
         self.socket_path.unlink(missing_ok=True)
 
 

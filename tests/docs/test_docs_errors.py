@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import gharial.adapters.envoy.ext_proc  # noqa: F401 - errors of adapters count as well
+import gharial.adapters.envoy.ext_proc
 import gharial.adapters.store  # noqa: F401
 from gharial.model.errors import GharialError, Invalid
 

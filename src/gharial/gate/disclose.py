@@ -22,7 +22,7 @@ from gharial.payload.media import Media
 from gharial.payload.rewrite import open_body
 from gharial.watch.meter import BudgetBook, Reservation, ScopePeople
 
-THREAD_FROM_BYTES = 256 * 1024
+THREAD_FROM_BYTES = 64 * 1024
 """Bodies of this size and more are worked on in a thread, so that one of them does not hold up all other calls."""
 
 _T = TypeVar("_T")

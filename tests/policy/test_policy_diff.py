@@ -7,7 +7,16 @@ from typing import Any
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.policies import TECHNIQUES, WHO, grant_maps, policy_maps, read, tag_maps
+from support.policies import (
+    TECHNIQUES,
+    WHO,
+    conditional_policy_maps,
+    grant_maps,
+    guardrail_maps,
+    policy_maps,
+    read,
+    tag_maps,
+)
 
 from gharial.model.errors import PolicyInvalid
 from gharial.policy.classes import find_classes
@@ -41,12 +50,22 @@ def changed(**grant: Any) -> dict[str, Any]:
     return BASE | {"grants": [BASE["grants"][0] | grant]}
 
 
+def other_side(line: str) -> str:
+    """A line of `whom` as it reads when old and new change places; its clauses in one order."""
+    swapped = line.replace("(old)", "(?)").replace("(new)", "(old)").replace("(?)", "(new)")
+    return in_order(swapped)
+
+
+def in_order(line: str) -> str:
+    return ", ".join(sorted(line.split(", ")))
+
+
 def facts_of(change: Change) -> tuple[Any, ...]:
     return change.tag, change.before, change.after, change.whom, change.when
 
 
-@given(policy_maps())
-@settings(max_examples=40, deadline=None)
+@given(policy_maps() | conditional_policy_maps())
+@settings(max_examples=60, deadline=None)
 def test_a_policy_does_not_differ_from_itself(policy: dict[str, Any]):
     """Nothing changes where nothing was changed."""
     found = diff_policies(read(policy), read(policy))
@@ -59,16 +78,20 @@ def test_a_policy_does_not_differ_from_itself(policy: dict[str, Any]):
 def test_back_is_the_mirror_of_forth(data: st.DataObject):
     """Whatever becomes more open in one direction becomes stricter in the other, for the same callers and people."""
     tags = data.draw(tag_maps())
-    one = data.draw(policy_maps(tags))
-    other = data.draw(policy_maps(data.draw(st.sampled_from([tags, None]))))
+    if data.draw(st.booleans()):
+        one, other = data.draw(conditional_policy_maps()), data.draw(conditional_policy_maps())
+    else:
+        one = data.draw(policy_maps(tags))
+        other = data.draw(policy_maps(data.draw(st.sampled_from([tags, None]))))
     forth, back = diff_policies(read(one), read(other)), diff_policies(read(other), read(one))
 
     def seen(change: Change) -> tuple[Any, ...]:
         tag = frozenset(change.tag.split(" -> "))
-        return change.direction, tag, change.place, change.before, change.after, frozenset(change.whom), change.when
+        whom, when = frozenset(map(in_order, change.whom)), change.when
+        return change.direction, tag, change.place, change.before, change.after, whom, when
 
     mirrored = {
-        (OTHER_WAY[d], tag, place, after, before, whom, when)
+        (OTHER_WAY[d], tag, place, after, before, frozenset(map(other_side, whom)), when)
         for d, tag, place, before, after, whom, when in map(seen, back.changes)
     }
     assert set(map(seen, forth.changes)) == mirrored
@@ -111,6 +134,15 @@ def test_classes_that_are_not_compiled_have_equal_plans(data: st.DataObject):
         assert msgspec.structs.replace(plans[0], version=0, digest="") == msgspec.structs.replace(
             plans[1], version=0, digest=""
         )
+
+
+@given(conditional_policy_maps(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_one_more_guardrail_only_closes(policy: dict[str, Any], data: st.DataObject):
+    """No grant relaxes a guardrail: another one makes nothing more open for anybody."""
+    more = {"never": "more", **data.draw(guardrail_maps(tuple(policy["tags"])))}
+    found = diff_policies(read(policy), read(policy | {"never": [*policy["never"], more]}))
+    assert {change.direction for change in found.changes} <= {Direction.STRICTER}
 
 
 def test_who_may_have_it_is_compared_not_how_they_are_called():

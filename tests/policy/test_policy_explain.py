@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.policies import WHO, policy_maps, read
+from support.policies import WHO, conditional_policy_maps, policy_maps, read
 
 from gharial.model.errors import PolicyInvalid
 from gharial.policy.classes import find_classes
@@ -50,8 +50,8 @@ def explain(policy: dict[str, Any], facts: dict[str, tuple[Any, ...]], variant: 
     return explain_places(Asked(parsed, plan, facts, variant or 0))
 
 
-@given(policy_maps(), st.data())
-@settings(max_examples=60, deadline=None)
+@given(policy_maps() | conditional_policy_maps(), st.data())
+@settings(max_examples=100, deadline=None)
 def test_the_winner_is_the_rule_of_the_plan(policy: dict[str, Any], data: st.DataObject):
     """For any policy and caller the rule and the technique are the plan's, and the reasons agree with them."""
     parsed = read(policy)
@@ -74,15 +74,23 @@ def test_the_winner_is_the_rule_of_the_plan(policy: dict[str, Any], data: st.Dat
         assert explanation.rule == step.rule
         assert parse_technique(explanation.technique).op is step.op
         applied = [c for c in explanation.considered if c.applied and c.tag == cell.tag]
-        assert {c.rule.removeprefix("grant:") for c in applied} <= set(plan.grants)
+        grants = [c for c in applied if c.rule.startswith("grant:")]
+        floors = [c for c in applied if c.rule.startswith("never:")]
+        assert {c.rule.removeprefix("grant:") for c in grants} <= set(plan.grants)
+        assert {c.rule.removeprefix("never:") for c in floors} <= set(plan.guardrails)
         if len(spot.tags) > 1 or spot.around:
             continue
+        shown = parse_technique(explanation.technique)
         if explanation.rule == "default":
-            assert applied == []
+            assert grants == []
+        elif explanation.rule.startswith("grant:"):
+            assert (explanation.rule, explanation.technique) in [(c.rule, c.technique) for c in grants]
         else:
-            assert (explanation.rule, explanation.technique) in [(c.rule, c.technique) for c in applied]
-        for considered in applied:
-            assert compare(parse_technique(explanation.technique), parse_technique(considered.technique)) in (-1, 0)
+            assert explanation.rule in [c.rule for c in floors]
+        for floor in floors:
+            assert compare(shown, parse_technique(floor.technique.removeprefix("at least "))) in (1, 0, None)
+        if not explanation.rule.startswith("never:"):
+            assert all(compare(shown, parse_technique(grant.technique)) in (-1, 0) for grant in grants)
 
 
 def test_a_grant_that_does_not_apply_says_which_condition_failed():

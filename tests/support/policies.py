@@ -70,6 +70,46 @@ def policy_maps(draw: st.DrawFn, tags: dict[str, Any] | None = None) -> dict[str
     }
 
 
+PERSON_CONDITIONS = (
+    {"subject.residency": "EU"}, {"subject.residency": {"not": "EEA"}}, {"subject.residency": ["FR", "US"]},
+    {"subject.consent": "sharing"}, {"subject.consent": {"not": "ads"}},
+)  # fmt: skip
+CALLER_CONDITIONS = (
+    {"country": "EEA"}, {"caller.country": {"not": ["EU", "CH"]}}, {"network": "tor"}, {"claim.amr": {"not": "mfa"}},
+)  # fmt: skip
+HOME = {"find": "$..home", "fact": "residency"}
+
+
+@st.composite
+def condition_maps(draw: st.DrawFn) -> dict[str, Any]:
+    """Conditions on caller and person, of which some may be left out."""
+    person = draw(st.sampled_from([{}, *PERSON_CONDITIONS]))
+    return person | draw(st.sampled_from([{}, *CALLER_CONDITIONS]))
+
+
+@st.composite
+def guardrail_maps(draw: st.DrawFn, tags: tuple[str, ...]) -> dict[str, Any]:
+    """One guardrail without a name."""
+    found: dict[str, Any] = {"tag": draw(st.sampled_from(tags)), "at_least": draw(st.sampled_from(TECHNIQUES[1:]))}
+    if when := draw(condition_maps()):
+        found["when"] = when
+    return found
+
+
+@st.composite
+def conditional_policy_maps(draw: st.DrawFn) -> dict[str, Any]:
+    """A policy in which facts of people decide too."""
+    policy = draw(policy_maps())
+    tags = {**policy["tags"], "home": HOME}
+    grants = []
+    for grant in policy["grants"]:
+        needs = draw(condition_maps())
+        grants.append({**grant, "needs": needs} if needs else grant)
+    never = draw(st.lists(guardrail_maps(tuple(tags)), max_size=2))
+    rules = [{"never": f"n{n}", **rule} for n, rule in enumerate(never)]
+    return policy | {"tags": tags, "grants": grants, "never": rules}
+
+
 def read(policy: dict[str, Any]) -> Policy:
     """Read a policy from data; JSON is YAML."""
     return parse_policy(json.dumps(policy), "policy.yaml")

@@ -213,7 +213,9 @@ def _candidates(fact: str, questions: Sequence[Question], countries: Mapping[str
         yield from (Sample((day,), day, int(day != "mon")) for day in WEEKDAYS)
         return
     yield Sample((), _MISSING_LABELS.get(fact, "unknown"), 0)
-    named = list(dict.fromkeys(text for question in questions for text in question.texts))
+    # In one order, whichever policy names them first: two policies are described alike in either direction.
+    texts = {(type(text).__name__, str(text)): text for question in questions for text in question.texts}
+    named = [text for _, text in sorted(texts.items())]
     if fact in ("country", "residency"):
         yield from _country_candidates(named, countries)
         if fact == "residency":

@@ -108,6 +108,7 @@ def hostile_texts() -> dict[str, str]:
     chain = "".join(f"  g{n}: [g{n + 1}]\n" for n in range(1_500))
     ring = "".join(f"  g{n}: [g{(n + 1) % 1_500}]\n" for n in range(1_500))
     star = "$" + "..*" * 60
+    sides = ("first", "last")
     return {
         "10 MB": HEAD + "tags:\n" + "  a: { find: '$..a' }\n" * 500_000,
         "nested lists": HEAD + "tags: " + "[" * 10_000,
@@ -119,6 +120,16 @@ def hostile_texts() -> dict[str, str]:
         + ", ".join(f"t{n}: clear" for n in range(3_000)) + " } } ]",
         "deep stars": f"{HEAD}tags: {{ a: {{ find: ['{star}', '$..a{'[*]' * 40}', '$..b{'.*' * 40}'] }} }}\n",
         "a long glob": f"{HEAD}tags: {{}}\nwho: {{ a: {{ client: '{'*a' * 100_000}' }} }}\nx: 1\n",
+        "a ring of country groups": f"{HEAD}tags: {{}}\ngroups:\n"
+        + "".join(f"  g{n}: [g{(n + 1) % 400}]\n" for n in range(400)),
+        "grants that can't be ordered": f"{HEAD}tags: {{ a: {{ find: $.a }} }}\nwho:\n"
+        + "".join(f"  w{n}: {{ client: c{n} }}\n" for n in range(2_000)) + "grants:\n"
+        + "".join(f"  - {{ grant: g{n}, to: w{n}, show: {{ a: mask({sides[n % 2]}=4) }} }}\n" for n in range(2_000)),
+        "tags of one place": f"{HEAD}tags:\n" + "".join(f"  t{n}: {{ find: '$..a' }}\n" for n in range(1_900)),
+        "a pattern that blows up": f"{HEAD}tags: {{ a: {{ find: '$.a[?match(@.b, \"{'(a+)+' * 30}x\")]' }} }}\n",
+        "a nested filter": f"{HEAD}tags: {{ a: {{ find: '$[?{'(' * 450}@.a{')' * 450}]' }} }}\nx: 1\n",
+        "a large expression": f"{HEAD}tags: {{}}\nwho: {{ w: {{ cel: \"{'hour == 1 || ' * 20_000}true\" }} }}\n",
+        "many values": f"{HEAD}tags: {{}}\nwho: {{ w: {{ client: [{', '.join(f'c{n}' for n in range(20_000))}] }} }}\n",
         "digits": f"{HEAD}tags: {{}}\nversion2: {'9' * 900_000}\n",
     }  # fmt: skip
 

@@ -7,7 +7,8 @@ A policy with one of these problems never becomes active: publishing asks for al
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain, combinations
 
 from gharial.model.errors import PolicyInvalid, Problem
@@ -19,8 +20,12 @@ from gharial.policy.extras import find_same_places
 from gharial.policy.grants import Grant
 from gharial.policy.layout import MAX_NODES, overlap_problem, overlap_text
 from gharial.policy.suggest import did_you_mean
-from gharial.policy.technique import REDACT, Technique, compare
+from gharial.policy.tags import Tag
+from gharial.policy.technique import Technique, compare
 from gharial.policy.verdict import Undecided, technique_of, undecided_problem
+
+MAX_COMPARISONS = 1_000_000
+"""Pairs of techniques, grants and tags that are compared with one another; about three seconds of work."""
 
 
 def check_policy(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[Problem]:
@@ -31,8 +36,7 @@ def check_policy(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[
     problems = {
         *_unsupported(policy),
         *_unknown_params(policy, routes),
-        *_clashing_grants(policy),
-        *_clashing_tags(policy, routes),
+        *_clashes(policy, routes),
     }
     if not problems:
         # Sizes: the automaton and the limits do not depend on who asks, except for the number of variants.
@@ -77,24 +81,75 @@ def techniques_of(grant: Grant, tag: str) -> set[Technique]:
     return found
 
 
-def _clashing_grants(policy: Policy) -> Iterable[Problem]:
-    """Each pair of grants that one caller may have, and of which it can't be told which is more open for a tag."""
-    for tag in sorted(policy.tags):
-        by_technique: dict[Technique, list[Grant]] = {}
+class _TooMuch(Exception):
+    """More comparisons than a policy of sensible size needs."""
+
+
+@dataclass(slots=True)
+class _Ways:
+    """In which ways each tag may be shown, and by which grants; counts the comparisons made with it."""
+
+    policy: Policy
+    of: Mapping[str, Mapping[Technique, list[Grant]]]
+    left: int = MAX_COMPARISONS
+    _orders: dict[tuple[Technique, Technique], int | None] = field(default_factory=dict)
+
+    @classmethod
+    def of_policy(cls, policy: Policy) -> _Ways:
+        found: dict[str, dict[Technique, list[Grant]]] = {tag: {} for tag in sorted(policy.tags)}
         for grant in policy.grants:
-            for technique in techniques_of(grant, tag):
-                by_technique.setdefault(technique, []).append(grant)
-        for one, other in combinations(sorted(by_technique, key=str), 2):
-            if compare(one, other) is not None:
+            for tag in grant.shown:
+                for technique in techniques_of(grant, tag):
+                    found[tag].setdefault(technique, []).append(grant)
+        return cls(policy, found)
+
+    def clashes(self, first: str, second: str) -> Iterator[tuple[Technique, Technique]]:
+        """Ways to show two tags that can't be ordered, in the order of their texts."""
+        for one in sorted(self.of[first], key=str):
+            for other in sorted(self.of[second], key=str):
+                self.spend()
+                pair = (one, other)
+                if pair not in self._orders:
+                    self._orders[pair] = compare(one, other)
+                if self._orders[pair] is None:
+                    yield pair
+
+    def find_together(self, some: list[Grant], others: list[Grant], *, same: bool) -> tuple[Grant, Grant] | None:
+        """The first two grants that one caller may have at the same time; with `same`, also one and the same."""
+        for a in some:
+            for b in others:
+                self.spend()
+                if (same and a is b) or (a is not b and may_meet(self.policy, a, b)):
+                    return a, b
+        return None
+
+    def spend(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise _TooMuch
+
+
+def _clashes(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> Iterator[Problem]:
+    ways = _Ways.of_policy(policy)
+    try:
+        yield from _clashing_grants(policy, ways)
+        yield from _clashing_tags(policy, routes, ways)
+    except _TooMuch:
+        rules: list[Tag | Grant] = [*policy.grants, *policy.tags.values()]
+        line, column = min((rule.line, rule.column) for rule in rules)
+        what = "there are too many grants and tags to compare with one another: more than "
+        yield Problem(policy.file, line, column, f"{what}{MAX_COMPARISONS:,} pairs; write fewer, or fewer of one place")
+
+
+def _clashing_grants(policy: Policy, ways: _Ways) -> Iterator[Problem]:
+    """Each pair of grants that one caller may have, and of which it can't be told which is more open for a tag."""
+    for tag, shown in ways.of.items():
+        for one, other in ways.clashes(tag, tag):
+            if str(one) > str(other):
                 continue
-            pair = _find_together(policy, by_technique[one], by_technique[other])
+            pair = ways.find_together(shown[one], shown[other], same=False)
             if pair:
                 yield undecided_problem(policy, tag, Undecided(*pair, one, other))
-
-
-def _find_together(policy: Policy, some: list[Grant], others: list[Grant]) -> tuple[Grant, Grant] | None:
-    """The first two different grants that one caller may have at the same time."""
-    return next(((a, b) for a in some for b in others if a is not b and may_meet(policy, a, b)), None)
 
 
 def may_meet(policy: Policy, a: Grant, b: Grant) -> bool:
@@ -111,32 +166,22 @@ def _own(grant: Grant) -> tuple[Condition, ...]:
     return (*grant.needs.exchange, *purposes)
 
 
-def _clashing_tags(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> Iterable[Problem]:
+def _clashing_tags(policy: Policy, routes: Mapping[str, tuple[str, ...]], ways: _Ways) -> Iterator[Problem]:
     """Each pair of tags that name one place, and of which it can't be told which is shown more strictly."""
-    for first, second in sorted(_overlaps(policy, routes)):
+    for first, second in sorted(_overlaps(policy, routes, ways)):
         one, other = policy.tags[first], policy.tags[second]
         if one.subject and other.subject and one.subject != other.subject:
             yield overlap_problem(policy, first, second, "name people of different id spaces")
         if one.fact and other.fact and one.fact != other.fact:
             yield overlap_problem(policy, first, second, "tell different facts of a person")
-        for left, right in sorted(((a, b) for a in _ways(policy, first) for b in _ways(policy, second)), key=str):
-            if compare(left[1], right[1]) is None and _together(policy, left[0], right[0]):
-                yield overlap_problem(policy, first, second, overlap_text(left[1], right[1]))
+        # What no grant shows is redacted, which can be compared with everything.
+        for left, right in ways.clashes(first, second):
+            if ways.find_together(ways.of[first][left], ways.of[second][right], same=True):
+                yield overlap_problem(policy, first, second, overlap_text(left, right))
                 break
 
 
-def _ways(policy: Policy, tag: str) -> set[tuple[str, Technique]]:
-    """(grant, technique) pairs in which a tag may be shown; the grant "" for redact by default."""
-    return {("", REDACT)} | {(grant.name, t) for grant in policy.grants for t in techniques_of(grant, tag)}
-
-
-def _together(policy: Policy, first: str, second: str) -> bool:
-    if not first or not second or first == second:
-        return True
-    return may_meet(policy, policy.get_grant(first), policy.get_grant(second))
-
-
-def _overlaps(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> set[tuple[str, str]]:
+def _overlaps(policy: Policy, routes: Mapping[str, tuple[str, ...]], ways: _Ways) -> set[tuple[str, str]]:
     """Pairs of tags, in the order of their names, that find one and the same value."""
     found: set[frozenset[str]] = set()
     for name in set(chain.from_iterable(routes.values())):
@@ -153,4 +198,9 @@ def _overlaps(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> set[tupl
             if move.positions not in seen:
                 seen.add(move.positions)
                 queue.append(move.positions)
-    return {pair for tags in found for pair in combinations(sorted(tags), 2)} | find_same_places(policy.tags.values())
+    pairs = find_same_places(policy.tags.values())
+    for tags in found:
+        for pair in combinations(sorted(tags), 2):
+            ways.spend()
+            pairs.add(pair)
+    return pairs

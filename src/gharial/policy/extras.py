@@ -63,8 +63,12 @@ def find_same_places(tags: Iterable[Tag]) -> set[tuple[str, str]]:
 
 def check_same_places(policy: Policy, tags: Iterable[Tag], layout: Layout) -> None:
     """Raise PolicyInvalid where two tags name one place, one of them by an extra, and can't be ordered."""
+    here = [tag for tag in tags if tag.extra_paths or tag.body_paths]
+    shown = {verdict.technique for tag in here for verdict in layout.tag_fates[tag.name]}
+    if all(compare(one, other) is not None for one, other in combinations(shown, 2)):
+        return
     problems = []
-    for first, second in sorted(find_same_places(tags)):
+    for first, second in sorted(find_same_places(here)):
         for one, other in zip(layout.tag_fates[first], layout.tag_fates[second], strict=True):
             if compare(one.technique, other.technique) is None:
                 problems.append(overlap_problem(policy, first, second, overlap_text(one.technique, other.technique)))

@@ -14,7 +14,7 @@ from gharial.policy.suggest import did_you_mean
 from gharial.policy.tags import Group, Tag
 from gharial.policy.technique import Technique, TechniqueError, parse_technique
 
-MAX_GRANTS = 5_000
+MAX_GRANTS = 2_000
 """Grants of one policy."""
 GRANT_KEYS = ("grant", "to", "for", "needs", "show", "reidentify", "budget", "min_group")
 """The keys of a grant."""

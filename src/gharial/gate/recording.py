@@ -353,6 +353,11 @@ def _fact_value(text: str, named: frozenset[str]) -> str:
 
 def _shown(plan: Plan, leaf: Leaf, variants: Sequence[int], matched: Mapping[int, int] | None) -> Shown:
     """Return what was done with a leaf by its cell, or by one around it that was dropped for another record."""
+    own = None
+    if leaf.cell != NONE:
+        own = _find_step(plan, leaf.cell, leaf.scope, variants, matched)
+        if own is not None and own.op is Op.DROP:
+            return _of_step(own)
     for cell, scope in leaf.containers:
         step = _find_step(plan, cell, scope, variants, matched)
         if step is None and any(plan.steps[s].op is Op.DROP for s in plan.cells[cell].steps):
@@ -361,8 +366,7 @@ def _shown(plan: Plan, leaf: Leaf, variants: Sequence[int], matched: Mapping[int
             return _of_step(step)
     if leaf.cell == NONE:
         return _unlisted(plan)
-    step = _find_step(plan, leaf.cell, leaf.scope, variants, matched)
-    return _of_step(step) if step is not None else Shown(plan.cells[leaf.cell].tag, "", "")
+    return _of_step(own) if own is not None else Shown(plan.cells[leaf.cell].tag, "", "")
 
 
 def _find_step(

@@ -145,6 +145,16 @@ def replay(read: Callable[[], Iterable[RecordedExchange]], policy: Policy) -> Re
     return trial.found({f"exchanges of the policy {n}": c for n, c in policies.items() if n != policy.name})
 
 
+def possible_results(exchange: RecordedExchange, policy: Policy) -> list[frozenset[Result]]:
+    """Return for each place of one exchange what `policy` may do with it, by this exchange alone; one where it is known.
+
+    An exchange that it would refuse has no results.
+    """
+    trial = _Trial(policy)
+    trial.look_at_charges(exchange)
+    return trial.results(exchange)
+
+
 def caller_label(caller: RecordedCaller) -> str:
     """Return a kind of caller in words: client, roles, purpose."""
     roles = f", role {'+'.join(caller.roles)}" if caller.roles else ""
@@ -307,6 +317,14 @@ class _Trial:
         for place in exchange.places:
             self._places += 1
             self._place(tried, place, caller)
+
+    def results(self, exchange: RecordedExchange) -> list[frozenset[Result]]:
+        """Return what may be done with each place; nothing if the exchange would be refused."""
+        try:
+            tried = self._try(exchange)
+        except _Refused:
+            return []
+        return [frozenset(self._results(tried, place)) for place in exchange.places]
 
     def _tokens(self, tried: _Tried, caller: str) -> None:
         for tag, count in tried.exchange.reidentified.items():

@@ -66,7 +66,8 @@ def main() -> None:
         new = median_s(lambda policy=policy: decide(policy, caller, 0.0), 5)
         print(
             f"{rules:>5} rules, {TAGS} tags: read {read:.2f} s, check {checked:.2f} s, "
-            f"compile one class {compiled:.2f} s; decide a known class {known * 1e6:.1f} us, a new one {new * 1e6:.0f} us"
+            f"compile one class {compiled:.2f} s; "
+            f"decide a known class {known * 1e6:.1f} us, a new one {new * 1e6:.0f} us"
         )
 
 

@@ -34,7 +34,6 @@ def check_policy(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[
     Without routes, as when a policy is checked by itself, `path:` parameters are not looked at.
     """
     problems = {
-        *_unsupported(policy),
         *_unknown_params(policy, routes),
         *_clashes(policy, routes),
     }
@@ -46,18 +45,6 @@ def check_policy(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[
             except PolicyInvalid as error:
                 problems.update(error.problems)
     return sorted(problems)
-
-
-PROBE_GUARD = False
-"""Whether this version refuses requests that filter or sort by what their caller may not see."""
-
-
-def _unsupported(policy: Policy) -> Iterable[Problem]:
-    """What can be written and compiled, and not yet be carried out."""
-    for guardrail in policy.never:
-        if not PROBE_GUARD and guardrail.probe_tags:
-            what = f"'filter_or_sort_by' of '{guardrail.name}' is not supported by this version"
-            yield Problem(policy.file, guardrail.line, guardrail.column, what)
 
 
 def _unknown_params(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> Iterable[Problem]:

@@ -85,6 +85,7 @@ class RecordingFile:
         on_end: Callable[[], None],
         disk: Disk | None = None,
         free_bytes: Callable[[Path], int] = free_bytes,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
         self._path = path
         self._bounds = bounds
@@ -104,7 +105,7 @@ class RecordingFile:
             handle=self._handle,
             abandon=self._abandon,
             weigh=lambda seen: len(seen.body) + _OVERHEAD_BYTES,
-            max_waiting=MAX_WAITING_BYTES,
+            max_waiting=max_waiting_bytes,
             max_group=64,
             pause_s=lambda: None if self._ended else _LOOK_EVERY_S,
         )

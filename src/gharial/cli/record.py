@@ -184,12 +184,11 @@ def replay_lines(found: Replay) -> Iterator[str]:
             continue
         yield click.style(head, fg=colour, bold=True)
         for change in changes[:MAX_SHOWN]:
-            rules = change.rule_after if change.rule_before == change.rule_after else (
-                f"{change.rule_before} -> {change.rule_after}"
-            )  # fmt: skip
+            both = [rule for rule in dict.fromkeys((change.rule_before, change.rule_after)) if rule]
+            rules = click.style(f"  [{' -> '.join(both)}]", dim=True) if both else ""
             what = f"{change.tag} ({change.place})" if change.tag else change.place
             yield f"  {change.count:,} x {what} on {change.route} for {change.caller}"
-            yield f"      {change.before} -> {change.after}" + click.style(f"  [{rules}]", dim=True)
+            yield f"      {change.before} -> {change.after}{rules}"
         if len(changes) > MAX_SHOWN:
             yield f"  … and {len(changes) - MAX_SHOWN:,} more kinds; --json has all"
     for refusal in found.newly_refused:

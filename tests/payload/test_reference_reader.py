@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.documents import documents, plans
 from support.plans import make_plan, transforms_of
 from support.reference import extra_plan
+from support.rich_documents import FEATURES, rich_documents, rich_plans
 
 from gharial.model.errors import BodyMalformed, BodyTooDeep, BodyTooLarge, DuplicateName, GharialError, TooManyValues
 from gharial.model.finding import Kind, Limits, Rewritten
@@ -292,6 +293,29 @@ def _scalars(value: Any) -> list[Any]:
     if isinstance(value, list):
         return [scalar for below in value for scalar in _scalars(below)]
     return [value]
+
+
+@given(st.lists(st.sampled_from(FEATURES), max_size=4, unique=True).flatmap(rich_plans), rich_documents(), st.data())
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_plan_over_any_document_ends_in_json_or_a_refusal(plan: Plan, text: str, data: Any) -> None:
+    """Every feature beside every other: JSON comes out, all that was done is told, and a second run does the same."""
+    reader = reader_of(plan, text)
+    try:
+        scopes = reader.survey()
+    except (DuplicateName, BodyTooDeep, BodyMalformed):
+        return
+    variants = [data.draw(st.integers(0, len(plan.variants) - 1)) for _ in scopes]
+    with contextlib.suppress(DuplicateName):
+        told = reader.finish(variants, transforms_of(plan), want_places=True)
+        json.loads(told.body)
+        assert told.changed or told.body == text.encode()
+        assert len(told.findings) == sum(told.counts.values())
+        assert all(0 <= finding.scope < len(scopes) for finding in told.findings)
+        assert all(plan.cells[cell].report for scope in scopes for cell, _, _ in scope.values)
+        quick = reader.finish(variants, transforms_of(plan))
+        assert (quick.body, quick.counts, quick.unlisted) == (told.body, told.counts, told.unlisted)
+        again = reader_of(plan, text)
+        assert again.survey() == scopes
 
 
 def test_the_fast_reader_refuses_what_it_can_not_do() -> None:

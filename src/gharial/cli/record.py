@@ -13,7 +13,7 @@ import click
 from gharial.cli.output import config_option, fail, json_option, note, print_json, print_table, speaks_errors
 
 if TYPE_CHECKING:
-    from gharial.policy.replay import Replay
+    from gharial.policy.tally import Replay
 
 MORE_OPEN_STATUS = 3
 MAX_SHOWN = 40

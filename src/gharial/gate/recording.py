@@ -22,7 +22,7 @@ from gharial.crypto.keyset import Keyset
 from gharial.gate.disclose import Disclosure
 from gharial.gate.persons import fold_fact
 from gharial.gate.publish import Prepared
-from gharial.gate.walk import Leaf, Walk, Where, walk
+from gharial.gate.walk import Leaf, Walk, walk
 from gharial.model.caller import Caller
 from gharial.model.finding import Limits, Scope
 from gharial.model.names import is_ordinary_name
@@ -172,7 +172,7 @@ class Describer:
         matched = _match(seen, scopes, exact=not plan.needs_reference)
         if matched is not None and len(variants) != len(scopes):
             matched = None
-        held: Mapping[str, int] = {}
+        held: Mapping[str, int] | None = None
         if plan.needs_reference and len(variants) == len(scopes):
             written = reader.finish(variants, prepared.transforms, want_places=True)
             held = {finding.place: finding.step for finding in written.findings}
@@ -180,7 +180,9 @@ class Describer:
         numbers: dict[int, int] = {}
         places = []
         for leaf in seen.leaves:
-            how = _held(plan, leaf, held) if plan.needs_reference else _shown(plan, leaf, variants, matched)
+            how = _shown(plan, leaf, variants, matched)
+            if held is not None:
+                how = _held(plan, leaf, held, how)
             places.append(
                 RecordedPlace(
                     leaf.where.safe,
@@ -379,14 +381,21 @@ def _find_step(
     return plan.steps[steps[0]] if len(set(steps)) == 1 else None
 
 
-def _held(plan: Plan, leaf: Leaf, held: Mapping[str, int]) -> Shown:
-    """Return what the executor says that it did with a leaf, or with the nearest container around it."""
-    where: Where | None = leaf.where
+def _held(plan: Plan, leaf: Leaf, held: Mapping[str, int], by_trie: Shown) -> Shown:
+    """Return what the executor says that it did with a leaf, or with the nearest container around it.
+
+    `by_trie` holds where it says nothing (an empty container), and where a container went that held a leaf which would
+    have gone by itself.
+    """
+    if leaf.where.exact in held:
+        return _of_step(plan.steps[held[leaf.where.exact]])
+    where = leaf.where.around
     while where is not None:
         if where.exact in held:
-            return _of_step(plan.steps[held[where.exact]])
+            around = _of_step(plan.steps[held[where.exact]])
+            return by_trie if by_trie.technique == around.technique else around
         where = where.around
-    return _unlisted(plan)
+    return by_trie if leaf.cell != NONE else _unlisted(plan)
 
 
 def _unlisted(plan: Plan) -> Shown:

@@ -10,11 +10,10 @@ this principal; else it can't be told.
 
 from __future__ import annotations
 
-import enum
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gharial.model.errors import PolicyExpressionFailed, PolicyInvalid
@@ -26,96 +25,14 @@ from gharial.policy.decide import Decider
 from gharial.policy.document import Policy
 from gharial.policy.places import unlisted_step
 from gharial.policy.recorded import BudgetKey, Maybe, People, Spot, Walker, find_variants
+from gharial.policy.tally import Replay, Tally, Texts, Way
 from gharial.policy.technique import Technique, TechniqueError, compare, parse_technique
 
-MAX_ROWS = 20_000
-"""Rows, and changes, that are told apart; beyond it they are counted under OTHERS."""
-OTHERS = "(others)"
 UNLISTED_RULE = "unlisted"
 _INDEX = re.compile(r"\[[0-9]+\]")
 
 Result = tuple[Technique, str, str]
 """How a value would be shown, by which rule, and its tag (empty: unlisted)."""
-
-
-class Way(enum.StrEnum):
-    """Which way a place goes. `OTHER`: it changes, and which is stricter can't be told; `UNKNOWN`: it may change."""
-
-    SAME = "same"
-    MORE_OPEN = "more_open"
-    STRICTER = "stricter"
-    OTHER = "other"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Counts of places for one route, kind of caller and tag (empty: no tag names them, now or before).
-
-    `newly_unlisted` are those, among all, that a tag named and none would. `maybe_more_open` are among `unknown`.
-    """
-
-    route: str
-    caller: str
-    tag: str
-    same: int = 0
-    more_open: int = 0
-    stricter: int = 0
-    other: int = 0
-    unknown: int = 0
-    newly_unlisted: int = 0
-    maybe_more_open: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One kind of change, and how often it was met. Indexes in `place` are generalised to `[*]`."""
-
-    way: Way
-    route: str
-    caller: str
-    tag: str
-    place: str
-    before: str
-    after: str
-    rule_before: str
-    rule_after: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refusals:
-    """Exchanges that were answered and would be refused."""
-
-    route: str
-    caller: str
-    code: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What a replay found. `left_out` says what was not compared."""
-
-    policy: str
-    version: int
-    exchanges: int
-    places: int
-    rows: tuple[Row, ...]
-    changes: tuple[Change, ...]
-    newly_refused: tuple[Refusals, ...]
-    modes: Mapping[str, int] = field(default_factory=dict)
-    left_out: Mapping[str, int] = field(default_factory=dict)
-
-    def total(self, name: str) -> int:
-        """Return the sum of one column of the rows."""
-        return sum(getattr(row, name) for row in self.rows)
-
-    @property
-    def may_be_more_open(self) -> bool:
-        """True unless it is certain that nothing is shown more openly than it was."""
-        opens = any(mode.endswith(f"-> {Mode.SHADOW}") for mode in self.modes)
-        return opens or bool(self.total("more_open") or self.total("maybe_more_open") or self.total("other"))
 
 
 class NothingToReplay(ValueError):
@@ -142,11 +59,12 @@ def replay(read: Callable[[], Iterable[RecordedExchange]], policy: Policy) -> Re
     for exchange in read():
         if exchange.policy == policy.name:
             trial.run(exchange)
-    return trial.found({f"exchanges of the policy {n}": c for n, c in policies.items() if n != policy.name})
+    trial.tally.left_out.update({f"exchanges of the policy {n}": c for n, c in policies.items() if n != policy.name})
+    return trial.tally.found(policy.name, policy.version)
 
 
 def possible_results(exchange: RecordedExchange, policy: Policy) -> list[frozenset[Result]]:
-    """Return for each place of one exchange what `policy` may do with it, by this exchange alone; one where it is known.
+    """Return for each place of one exchange what `policy` may do with it, as far as this exchange alone tells.
 
     An exchange that it would refuse has no results.
     """
@@ -196,13 +114,7 @@ class _Trial:
         self._walkers: dict[tuple[object, ...], Walker | PolicyInvalid] = {}
         self._uneven: set[tuple[str, str, str, BudgetKey]] = set()
         self._variants: dict[tuple[object, ...], tuple[int, ...]] = {}
-        self._rows: dict[tuple[str, str, str], Counter[str]] = {}
-        self._changes: Counter[tuple[Way, str, str, str, str, str, str, str, str]] = Counter()
-        self._refused: Counter[tuple[str, str, str]] = Counter()
-        self._modes: Counter[str] = Counter()
-        self._left_out: Counter[str] = Counter()
-        self._exchanges = 0
-        self._places = 0
+        self.tally = Tally()
 
     # --- deciding -----------------------------------------------------------------------------------------------
 
@@ -290,32 +202,32 @@ class _Trial:
 
     def run(self, exchange: RecordedExchange) -> None:
         """Count what the new policy would do with an exchange."""
-        self._exchanges += 1
+        self.tally.exchanges += 1
         caller = caller_label(exchange.caller)
         try:
             tried = self._try(exchange)
         except _Refused as refused:
             if exchange.error:
-                self._left_out["exchanges that were refused before as well"] += 1
+                self.tally.left_out["exchanges that were refused before as well"] += 1
             else:
-                self._refused[exchange.route, caller, refused.code] += 1
+                self.tally.refused[exchange.route, caller, refused.code] += 1
             return
         if exchange.mode and exchange.mode != self._policy.mode:
-            self._modes[f"{exchange.mode} -> {self._policy.mode}"] += 1
+            self.tally.modes[f"{exchange.mode} -> {self._policy.mode}"] += 1
         if exchange.error:
-            self._left_out["exchanges that were refused: their bodies are not known"] += 1
+            self.tally.left_out["exchanges that were refused: their bodies are not known"] += 1
             return
         if exchange.cut:
-            self._left_out["exchanges of which only the first places are recorded"] += 1
+            self.tally.left_out["exchanges of which only the first places are recorded"] += 1
         if not exchange.places:
-            self._left_out["exchanges without a place"] += 1
+            self.tally.left_out["exchanges without a place"] += 1
         if tried.plan.probes and not tried.is_same_plan:
-            self._left_out["exchanges whose filters and sorts may be refused: queries are not recorded"] += 1
+            self.tally.left_out["exchanges whose filters and sorts may be refused: queries are not recorded"] += 1
         if any(extra.keys for extra in tried.plan.extras) and not tried.is_same_plan:
-            self._left_out["exchanges in which names of members may be values"] += 1
+            self.tally.left_out["exchanges in which names of members may be values"] += 1
         self._tokens(tried, caller)
         for place in exchange.places:
-            self._places += 1
+            self.tally.places += 1
             self._place(tried, place, caller)
 
     def results(self, exchange: RecordedExchange) -> list[frozenset[Result]]:
@@ -329,21 +241,21 @@ class _Trial:
     def _tokens(self, tried: _Tried, caller: str) -> None:
         for tag, count in tried.exchange.reidentified.items():
             if not any(param.reidentify and tag in param.tags for param in tried.plan.params):
-                texts = ("token accepted", "token not accepted", "", "")
-                self._count(tried.exchange, caller, tag, Way.STRICTER, "path", texts, count)
+                texts = Texts("token accepted", "token not accepted")
+                self.tally.change(Way.STRICTER, tried.exchange.route, caller, tag, "path", texts, count)
 
     def _place(self, tried: _Tried, place: RecordedPlace, caller: str) -> None:
         exchange = tried.exchange
         shown = exchange.shown[place.shown]
         if tried.is_same_plan:
-            self._row(exchange, caller, shown.tag)[Way.SAME] += 1
+            self.tally.row(exchange.route, caller, shown.tag)[Way.SAME] += 1
             return
         after = self._results(tried, place)
         tags = {tag for _, _, tag in after}
         tag = shown.tag or (next(iter(tags)) if len(tags) == 1 else "")
         ways = {_way(_technique(shown), technique) for technique, _, _ in after}
         way = next(iter(ways)) if len(ways) == 1 else Way.UNKNOWN
-        row = self._row(exchange, caller, tag)
+        row = self.tally.row(exchange.route, caller, tag)
         if shown.tag and tags == {""}:
             row["newly_unlisted"] += 1
         if way is Way.UNKNOWN and ways & {Way.MORE_OPEN, Way.OTHER, Way.UNKNOWN}:
@@ -353,8 +265,8 @@ class _Trial:
             return
         techniques = sorted({str(technique) for technique, _, _ in after})
         rules = sorted({rule for _, rule, _ in after})
-        texts = (shown.technique or "not known", " or ".join(techniques), shown.rule, " or ".join(rules))
-        self._count(exchange, caller, tag, way, _INDEX.sub("[*]", place.path), texts, 1)
+        texts = Texts(shown.technique or "not known", " or ".join(techniques), shown.rule, " or ".join(rules))
+        self.tally.change(way, exchange.route, caller, tag, _INDEX.sub("[*]", place.path), texts)
 
     def _results(self, tried: _Tried, place: RecordedPlace) -> set[Result]:
         plan, exchange = tried.plan, tried.exchange
@@ -374,61 +286,6 @@ class _Trial:
             steps = (plan.steps[plan.cells[cell].steps[variant]] for cell in around for variant in anywhere)
             found |= {_result(step) for step in steps if step.op is Op.DROP}
         return found
-
-    # --- counting -----------------------------------------------------------------------------------------------
-
-    def _row(self, exchange: RecordedExchange, caller: str, tag: str) -> Counter[str]:
-        key = (exchange.route, caller, tag)
-        if key not in self._rows and len(self._rows) >= MAX_ROWS:
-            key = (exchange.route, OTHERS, tag)
-        return self._rows.setdefault(key, Counter())
-
-    def _count(
-        self,
-        exchange: RecordedExchange,
-        caller: str,
-        tag: str,
-        way: Way,
-        place: str,
-        texts: tuple[str, ...],
-        count: int,
-    ) -> None:
-        self._row(exchange, caller, tag)[way] += count
-        before, after, rule_before, rule_after = texts
-        key = (way, exchange.route, caller, tag, place, before, after, rule_before, rule_after)
-        if key not in self._changes and len(self._changes) >= MAX_ROWS:
-            key = (way, exchange.route, OTHERS, tag, OTHERS, before, after, rule_before, rule_after)
-        self._changes[key] += count
-
-    def found(self, others: Mapping[str, int]) -> Replay:
-        """Return what was counted; the most important first."""
-        rows = [
-            Row(
-                *key,
-                same=counts[Way.SAME],
-                more_open=counts[Way.MORE_OPEN],
-                stricter=counts[Way.STRICTER],
-                other=counts[Way.OTHER],
-                unknown=counts[Way.UNKNOWN],
-                newly_unlisted=counts["newly_unlisted"],
-                maybe_more_open=counts["maybe_more_open"],
-            )
-            for key, counts in sorted(self._rows.items())
-        ]
-        order = [Way.MORE_OPEN, Way.OTHER, Way.UNKNOWN, Way.STRICTER]
-        changes = [Change(*key, count=count) for key, count in self._changes.items()]
-        changes.sort(key=lambda c: (order.index(c.way), -c.count, c.route, c.caller, c.tag, c.place, c.after))
-        return Replay(
-            policy=self._policy.name,
-            version=self._policy.version,
-            exchanges=self._exchanges,
-            places=self._places,
-            rows=tuple(rows),
-            changes=tuple(changes),
-            newly_refused=tuple(Refusals(*key, count=count) for key, count in sorted(self._refused.items())),
-            modes=dict(sorted(self._modes.items())),
-            left_out=dict(sorted({**self._left_out, **others}.items())),
-        )
 
 
 def _steps_of(plan: Plan, spot: Spot, extras: Sequence[tuple[Cell, str, Maybe]], variant: int) -> set[Result]:

@@ -11,7 +11,8 @@ from gharial.model.errors import ConfigInvalid, Problem, RecordingInvalid
 from gharial.model.recording import OtherVersion, RecordedExchange, parse_exchange
 from gharial.policy.document import Policy
 from gharial.policy.recorded import steps_of
-from gharial.policy.replay import NothingToReplay, Replay, replay
+from gharial.policy.replay import NothingToReplay, replay
+from gharial.policy.tally import Replay
 
 MAX_LINE_BYTES = 32_000_000
 MAX_PROBLEMS = 20

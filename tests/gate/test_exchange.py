@@ -515,3 +515,34 @@ async def test_errors_are_all_expected_ones():
     """A refusal always carries an error with a stable code."""
     seen = await World().call("/nothing")
     assert isinstance(seen.refusal.error, GharialError)
+
+
+async def test_a_passing_route_is_no_way_to_another_path():
+    """Headers by which an upstream could serve another path or method are removed on passing routes too."""
+    headers = [("x-original-url", "/customers/42"), ("x-rewrite-url", "/x"), ("x-http-method-override", "DELETE")]
+    seen = await World().call("/health", ANN, headers=headers, mode=BodyMode.NONE)
+    assert {name for name, _ in headers} <= set(seen.request.remove_headers)
+
+
+@pytest.mark.parametrize("target", ["/customers/42", "/health"])
+async def test_our_key_in_the_wrong_header_goes_no_further(target):
+    """A key of ours that a client sends as a bearer token does not reach the upstream."""
+    seen = await World().call(target, ANN, headers=[("authorization", "Bearer ghk_abc_def")])
+    assert "authorization" in seen.request.remove_headers
+
+
+async def test_entity_tags_of_equal_resources_differ():
+    """Two resources with one tag upstream have two here, and one's does not fit the other."""
+    world = World()
+    answer = Answer(json.dumps(ANN).encode(), headers=(("content-type", "application/json"), ("etag", '"same"')))
+    one = (await world.call("/customers/1", answer, as_="clerk-1")).set["etag"]
+    two = (await world.call("/customers/2", answer, as_="clerk-1")).set["etag"]
+    assert one != two
+    wrong = await world.call("/customers/2", ANN, as_="clerk-1", method="PUT", headers=[("if-match", one)])
+    assert refused(wrong) == "request.precondition"
+
+
+async def test_a_content_type_carries_no_text():
+    """Parameters of the content type are free text of the upstream's, and stay here."""
+    answer = Answer(b"{}", headers=(("content-type", 'application/json; profile="ann@ex.org"'),))
+    assert (await World().call("/customers/42", answer)).set["content-type"] == "application/json"

@@ -143,3 +143,12 @@ async def test_a_canary_that_cant_be_is_refused(percent, routes):
     with pytest.raises(ValueError, match=r"canary|route"):
         await publish.try_out(text(OPENER), percent, routes)
     assert world.services.publisher.canary is None
+
+
+async def test_a_selector_that_no_reader_can_run_is_found_before_a_call_is():
+    """What the language accepts and the executor can't run is a mistake at publishing, not a refused call later."""
+    world = World()
+    publish, _ = publishing(world)
+    odd = POLICY.replace("find: '$..plan'", "find: '$..[?match(@.a, \"x{,3}\")].plan'")
+    with pytest.raises(PolicyInvalid):
+        await publish.publish(text(odd))

@@ -13,6 +13,7 @@ from gharial.gate.routes import (
     RouteRule,
     RouteTable,
     TemplateError,
+    check_request_line,
     parse_template,
     path_params,
     replace_params,
@@ -116,3 +117,41 @@ def test_a_value_that_is_no_segment_is_refused(value):
     """Dots and nothing would choose another path when the upstream normalises."""
     with pytest.raises(TokenRefused):
         replace_params(parse_template("GET /a/{id}"), "/a/tok_x", {"id": value})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/open/..;/customers/1",
+        "/open/%2e%2e;/customers/1",
+        "/open/..%3b/customers/1",
+        "/open/%2E%2E%3bx/customers/1",
+        "/open/%252e%252e%252fcustomers/1",
+        "/open/..%c0%afcustomers/1",
+        "/open/%c0%ae%c0%ae/customers/1",
+        "/open/%u002e%u002e/customers/1",
+        "/open/..%09/customers/1",
+        "/open/..%20/customers/1",
+        "/open/.;x/customers/1",
+        "/open/x%00",
+    ],
+)
+def test_a_path_that_servers_read_in_two_ways_is_refused(path):
+    """What Tomcat, IIS or a server that decodes twice takes for the folder above never passes, on any kind of route."""
+    with pytest.raises(RequestMalformed):
+        check_request_line("GET", path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/a/b.json", "/a/..b", "/a/v1.2;x=1", "/a/%20x", "/a/J%C3%B6", "/a/.well-known/x", "/"]
+)
+def test_ordinary_paths_are_not(path):
+    """Dots, parameters and escapes that every server reads alike pass."""
+    check_request_line("GET", path)
+
+
+@pytest.mark.parametrize("method", ["TRACE", "get", "G" * 21, "A B", "", "M-SEARCH"])
+def test_odd_methods_are_refused(method):
+    """A method is a short word in capitals; TRACE would repeat what the gateway added to the request."""
+    with pytest.raises(RequestMalformed):
+        check_request_line(method, "/a")

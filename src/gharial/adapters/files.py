@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gharial.crypto.keyfile import unwrap_keyset
 from gharial.crypto.keyset import Keyset, parse_kek
-from gharial.gate.publishing import PolicyText
+from gharial.gate.publishing import PolicyText, find_unrunnable
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
 from gharial.model.errors import ConfigInvalid, KeyFileUnusable, PolicyInvalid, Problem
 from gharial.model.plan import Mode
@@ -62,7 +62,7 @@ def load_gateway_files(path: Path) -> GatewayFiles:
         raise ConfigInvalid(problems)
     for policy in policies.values():
         covered = {r.route: parse_template(r.match).params for r in settings.routes if r.policy == policy.name}
-        problems.extend(check_policy(policy, covered))
+        problems.extend(check_policy(policy, covered) or find_unrunnable(policy, covered))
     if problems:
         raise PolicyInvalid(problems)
     rules = [_rule(route, settings, base, policies) for route in settings.routes]

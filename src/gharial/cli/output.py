@@ -31,6 +31,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 def fail(text: str) -> NoReturn:
     """Print an error on standard error and end with status 1."""
     for line in text.splitlines() or [""]:
+        # A file's own text may stand in a message: nothing of it steers the terminal.
+        line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)  # noqa: PLW2901
         click.echo(f"{click.style('error', fg='red', bold=True)}: {line}", err=True)
     sys.exit(1)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from gharial.crypto.keyset import Keyset
 from gharial.gate.persons import Person, find_holds
 from gharial.gate.ports import Consent
 from gharial.gate.publish import Prepared
+from gharial.model.errors import GateFull
 from gharial.model.finding import Limits, Rewritten, Scope
 from gharial.model.plan import Op, Plan, Unlisted
 from gharial.payload.media import Media
@@ -24,6 +26,9 @@ from gharial.watch.meter import BudgetBook, Reservation, ScopePeople
 
 THREAD_FROM_BYTES = 64 * 1024
 """Bodies of this size and more are worked on in a thread, so that one of them does not hold up all other calls."""
+
+MAX_WAITING_BYTES = 48_000_000
+"""How many bytes of such bodies may wait for it; beyond, the gate is full for large bodies."""
 
 _T = TypeVar("_T")
 
@@ -104,9 +109,30 @@ async def _holds(
 
 
 async def _off_loop(work: Callable[[], _T], size: int) -> _T:
+    """Run work on a body beside the event loop if the body is large: one at a time, and only so many bytes waiting.
+
+    Raises GateFull beyond MAX_WAITING_BYTES. More threads would not be faster, but would take the interpreter from the
+    loop, and with it from all other calls.
+    """
     if size < THREAD_FROM_BYTES:
         return work()
-    return await asyncio.to_thread(work)
+    if _waiting.size + size > MAX_WAITING_BYTES and _waiting.size:
+        raise GateFull
+    _waiting.size += size
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_worker, work)
+    finally:
+        _waiting.size -= size
+
+
+class _Waiting:
+    """Bytes of large bodies that wait for the worker or are worked on."""
+
+    size = 0
+
+
+_waiting = _Waiting()
+_worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gharial-large-bodies")
 
 
 def _people_of(

@@ -17,6 +17,7 @@ from gharial.gate.disclose import Disclosure, disclose
 from gharial.gate.headers import (
     EXCHANGE_HEADER,
     POLICY_HEADER,
+    REQUEST_CONTROL,
     all_values,
     first_value,
     local_location,
@@ -39,7 +40,7 @@ from gharial.gate.outcome import (
 from gharial.gate.ports import Charge
 from gharial.gate.probing import refuse_probing
 from gharial.gate.publish import Prepared
-from gharial.gate.routes import RouteKind, RouteRule, replace_params
+from gharial.gate.routes import RouteKind, RouteRule, check_request_line, replace_params
 from gharial.gate.services import Services
 from gharial.gate.story import Story
 from gharial.gate.tokens import resolve_params
@@ -73,6 +74,7 @@ class GateExchange:
         self._path_people: tuple[tuple[str, str], ...] = ()
         self._replacement: ForwardBody | None = None
         self._location_shown = False
+        self._upstream_path = ""
         self._watched = bytearray()
         self._watched_too_large = False
         self._shadow_refusal: GharialError | None = None
@@ -91,6 +93,7 @@ class GateExchange:
         path, question, query = head.target.partition("?")
         if not path.startswith("/") or "#" in head.target:
             raise RequestMalformed("the request target is not a path")
+        check_request_line(head.method, path)
         rule, match = self._s.routes.match(head.method, path)
         self._story.rule = rule
         if head.proxy_route and head.proxy_route != rule.name:
@@ -101,8 +104,10 @@ class GateExchange:
         present = {name for name, _ in head.headers}
         remove = present & (self._s.identifier.own_headers | rule.strip_headers)
         extra = _upstream_credentials(rule)
+        remove |= _own_bearer(head.headers)
         if self._kind is RouteKind.PASS:
-            return ForwardRequest(None, extra, tuple(sorted(remove)))
+            # A passing route is no way to a path or a method that is protected.
+            return ForwardRequest(None, extra, tuple(sorted(remove | (present & REQUEST_CONTROL))))
         if self._kind is RouteKind.SHADOW:
             self._decide_in_shadow(rule, head, match.params)
             return ForwardRequest(None, extra, tuple(sorted(remove)))
@@ -114,7 +119,9 @@ class GateExchange:
         self._name_path_people(prepared, resolved.params)
         target = None
         if resolved.changed:
-            target = replace_params(rule.template, path, resolved.changed) + question + query
+            path = replace_params(rule.template, path, resolved.changed)
+            target = path + question + query
+        self._upstream_path = path
         remove |= request_headers_to_remove(head.headers, head.method)
         accept = narrow_accept_encoding(all_values(head.headers, "accept-encoding"))
         conditions = resolve_conditions(head.headers, head.method, self._open_etag)
@@ -153,7 +160,8 @@ class GateExchange:
 
     def _open_etag(self, tag: str) -> str:
         prepared = self._prepared
-        return open_etag(self._s.keyset, self._s.tenant, self._caller.client, prepared.plan.digest, tag)
+        binding = f"{prepared.plan.digest} {self._upstream_path}"
+        return open_etag(self._s.keyset, self._s.tenant, self._caller.client, binding, tag)
 
     @property
     def _prepared(self) -> Prepared:
@@ -210,6 +218,10 @@ class GateExchange:
         if etag is not None:
             added.append(("etag", self._seal_etag(etag)))
         self._s.counters.headers_withheld += len(remove & {name for name, _ in head.headers})
+        content_type = first_value(head.headers, "content-type")
+        if content_type is not None:
+            # Its parameters are free text; none of them is needed to read JSON.
+            added.append(("content-type", content_type.partition(";")[0].strip()))
         if not self._expects_body(head):
             await self._tell_forwarded(durable=self._location_shown)
             self._s.counters.forwarded[rule.name] += 1
@@ -248,8 +260,9 @@ class GateExchange:
         return (("location", rewritten),)
 
     def _seal_etag(self, etag: str) -> str:
-        plan = self._prepared.plan
-        return seal_etag(self._s.keyset, self._s.tenant, self._caller.client, plan.digest, etag)
+        # Bound to the path too: equal tags of two resources would tell that these are equal.
+        binding = f"{self._prepared.plan.digest} {self._upstream_path}"
+        return seal_etag(self._s.keyset, self._s.tenant, self._caller.client, binding, etag)
 
     def _policy_line(self, rule: RouteRule) -> str:
         policy = self._policies.policies[rule.policy]
@@ -418,6 +431,12 @@ def _insist_on_mode(kind: RouteKind, announced: BodyMode) -> None:
     }
     if announced not in allowed[kind]:
         raise ProtocolViolation(f"the proxy announced body mode {announced} on a route of kind {kind}")
+
+
+def _own_bearer(headers: Headers) -> set[str]:
+    """Return {"authorization"} if it carries a key or secret of ours, sent in the wrong place; it goes no further."""
+    own = any(n == "authorization" and v.lower().startswith(("bearer ghk_", "bearer ghs_")) for n, v in headers)
+    return {"authorization"} if own else set()
 
 
 def _upstream_credentials(rule: RouteRule) -> Headers:

@@ -59,8 +59,20 @@ SAFE_RESPONSE_HEADERS = frozenset(
 )
 """What tells nothing of a person by its nature. Everything else an upstream sends stays here."""
 
-_REQUEST_CONTROL = frozenset(
-    ["x-original-url", "x-rewrite-url", "x-http-method-override", "x-http-method", "x-method-override"]
+REQUEST_CONTROL = frozenset(
+    [
+        "x-forwarded-method",
+        "x-forwarded-path",
+        "x-forwarded-prefix",
+        "x-forwarded-uri",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-uri",
+        "x-original-url",
+        "x-override-url",
+        "x-rewrite-url",
+    ]
 )
 """Names by which a client could make the upstream serve another path or method than the one that was judged."""
 
@@ -86,9 +98,9 @@ def request_headers_to_remove(headers: Headers, method: str) -> set[str]:
     write keep their meaning and are resolved by `resolve_conditions`.
     """
     names = {name for name, _ in headers}
-    remove = {n for n in names if n.startswith(("gharial-", "x-gharial-")) or n in _REQUEST_CONTROL or n in _RANGES}
+    remove = {n for n in names if n.startswith(("gharial-", "x-gharial-")) or n in REQUEST_CONTROL or n in _RANGES}
     if method in VALIDATED_METHODS:
-        remove |= names & {"if-none-match"}
+        remove |= names & {"if-none-match", "if-unmodified-since"}
     return remove
 
 

@@ -11,8 +11,25 @@ from gharial.gate.publish import Publisher
 from gharial.gate.routes import RouteKind, RouteTable
 from gharial.model.errors import GharialError, NotFound, PolicyInvalid, PolicyModeChanged, PolicyTestsFailed, Problem
 from gharial.model.publication import PublicationRecord
+from gharial.payload.rewrite import check_plan
 from gharial.policy.checks import check_policy
+from gharial.policy.compile import compile_plan
 from gharial.policy.document import Policy, parse_policy
+
+
+def find_unrunnable(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[Problem]:
+    """Return what no reader could run (a pattern or a number in a selector), so that it is found before a call is.
+
+    `routes` are the routes that the policy covers, with their parameters.
+    """
+    problems = []
+    for route, params in routes.items():
+        try:
+            check_plan(compile_plan(policy, route, params, ()))
+        except ValueError as error:
+            problems.append(Problem(policy.file, 1, 1, f"a selector can't be run on route {route}: {error}"))
+    return problems
+
 
 RunTests = Callable[[Policy, RouteTable], Sequence[str]]
 """Runs a policy's own tests; returns a line for each that fails, as `file:line: what`."""
@@ -127,7 +144,7 @@ class Publishing:
                 problems.extend(error.problems)
                 continue
             covered = {r.name: r.template.params for r in self._routes.rules if r.policy == policy.name}
-            problems.extend(check_policy(policy, covered))
+            problems.extend(check_policy(policy, covered) or find_unrunnable(policy, covered))
             if policy.name in found:
                 problems.append(Problem(text.file, 1, 1, f"another file holds a policy '{policy.name}' already"))
             found[policy.name] = policy

@@ -116,6 +116,29 @@ class RouteRule:
     inject_authorization: str = field(default="", repr=False)
 
 
+_ODD_ESCAPES = re.compile(r"%(?:25|c0|c1|u|0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
+_REQUEST_METHOD = re.compile(r"[A-Z]{1,20}")
+
+
+def check_request_line(method: str, path: str) -> None:
+    """Raise RequestMalformed for a method or path that another server could read in another way than this one.
+
+    Servers differ in whether `..;x`, `%252e%252e`, `%c0%ae` or `.. ` is the folder above: what one of them takes for
+    that would reach a path that nobody has judged. TRACE is refused because its answer repeats the request, with what
+    the gateway has added to it.
+    """
+    if not _REQUEST_METHOD.fullmatch(method) or method == "TRACE":
+        raise RequestMalformed("the method is not one that is passed on")
+    if "%" in path and _ODD_ESCAPES.search(path):
+        raise RequestMalformed("the path holds an escape that servers read in different ways")
+    if "." not in path and "%2e" not in path.lower():
+        return
+    for segment in path.split("/"):
+        name = unquote_to_bytes(segment.partition(";")[0]).partition(b";")[0].strip()
+        if name in (b".", b".."):
+            raise RequestMalformed("the path holds a segment that servers read in different ways")
+
+
 class RouteTable:
     """The routes of a gateway, in order; the first that matches wins."""
 

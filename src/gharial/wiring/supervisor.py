@@ -151,6 +151,8 @@ def _gate_spec(files: GatewayFiles) -> ChildSpec:
         ready=alive,
         cwd=files.base,
         alive=alive,
+        # Under a flood of large bodies the gate answers late; only one that says nothing for long hangs.
+        alive_every_s=2.0,
         stop_within_s=GRACE_S + _MARGIN_S,
         stderr=files.run_dir / "gate.log",
     )

@@ -37,6 +37,10 @@ BUFFER_ROOM_BYTES = 65_536
 GATE_ROOM = 64
 """How many calls beyond `limits.in_flight` Envoy hands to the gate, so that the gate says 503 itself."""
 
+STREAMS_PER_PLACE = 4
+"""Streams to the gate per place of `limits.in_flight`: one whose answer is decided, and whose client reads slowly,
+stays open without taking a place."""
+
 _LARGEST_WINDOW_BYTES = 2**31 - 1  # RFC 9113, section 6.5.2
 _HEADERS_WITHIN_S = 10
 _REQUEST_WITHIN_S = 60
@@ -321,7 +325,7 @@ def _gate_cluster(socket_path: Path, limits: LimitSettings) -> Json:
         "name": GATE_CLUSTER,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "circuit_breakers": _circuit_breakers(limits.in_flight + GATE_ROOM),
+        "circuit_breakers": _circuit_breakers(STREAMS_PER_PLACE * limits.in_flight + GATE_ROOM),
         "per_connection_buffer_limit_bytes": buffer_limit_bytes(limits.body_bytes),
         "load_assignment": _load_assignment(GATE_CLUSTER, {"pipe": {"path": str(socket_path)}}),
         "typed_extension_protocol_options": _protocol_options({"http2_protocol_options": {}}),

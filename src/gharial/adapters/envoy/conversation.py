@@ -5,7 +5,7 @@ A message out of order, or a mode in which a clear body could pass, ends the con
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar, assert_never
 
 import grpc
@@ -36,11 +36,17 @@ class Abort(Exception):
     """The stream can't go on and no reply would be understood."""
 
 
+def _nothing() -> None:
+    """Nobody has to be told."""
+
+
 class Stream:
     """Reads and writes raw messages of one stream."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
+        self.on_answered: Callable[[], None] = _nothing
+        """Called when all that the gate has to say is said."""
 
     async def read_raw(self) -> bytes:
         """Return the next message. Raises EnvoyClosed."""
@@ -63,6 +69,8 @@ class Stream:
 
     async def expect_close(self) -> NoReturn:
         """Wait until Envoy closes its side. Raises EnvoyClosed; Abort if it says anything else."""
+        # All is answered: a client that reads slowly keeps this stream open, and must not keep others out.
+        self.on_answered()
         await self.read_raw()
         raise Abort
 

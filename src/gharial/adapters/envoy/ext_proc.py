@@ -63,6 +63,20 @@ class Counters:
     under_way: int = 0
 
 
+class _Slot:
+    """One of the `in_flight` places; it may be given back more than once, and counts once."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._taken = True
+        counters.under_way += 1
+
+    def free(self) -> None:
+        if self._taken:
+            self._taken = False
+            self._counters.under_way -= 1
+
+
 class Servicer:
     """Answers every stream with an exchange of its own; beyond `in_flight` of them with 503, unread."""
 
@@ -95,11 +109,12 @@ class Servicer:
             await stream.write(_FULL)
             await stream.expect_close()
         self.counters.opened += 1
-        self.counters.under_way += 1
+        slot = _Slot(self.counters)
+        stream.on_answered = slot.free
         try:
             await self._converse(stream)
         finally:
-            self.counters.under_way -= 1
+            slot.free()
 
     async def _converse(self, stream: Stream) -> NoReturn:
         first = await stream.read()

@@ -12,6 +12,7 @@ from gharial.adapters.geo import GeoFile
 from gharial.model.errors import ConfigInvalid
 
 pytest.importorskip("maxminddb", reason="the extra geo is not installed")
+pytestmark = pytest.mark.services
 
 NETWORKS = {"198.51.100.0/24": "IT", "203.0.113.7/32": "CH", "2001:db8:9::/48": "DE"}
 

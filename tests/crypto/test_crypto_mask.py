@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gharial.crypto.mask import HIDDEN, band, mask, year
+from gharial.crypto.mask import HIDDEN, band, blank_date, mask, year
 
 COUNTS = st.integers(0, 6)
 
@@ -285,3 +285,24 @@ def test_they_are_total(text, first, last, keep, width, unit):
     assert HIDDEN in mask(text, first, last, keep)
     assert year(text) is None or len(str(year(text))) == 4
     assert band(text, width, unit) is None or band(text, width, unit) != text
+
+
+@pytest.mark.parametrize(
+    ("text", "blank"),
+    [
+        ("1990-05-17", "0001-01-01"),
+        ("1990/05/17", "0001/01/01"),
+        ("19900517", "00010101"),
+        ("17.05.1990", "01.01.0001"),
+        ("5/7/1990", "01/01/0001"),
+        ("1990-05-17T08:15:30.123Z", "0001-01-01T00:00:00.000Z"),
+        ("1990-05-17T08:15:30+02:00", "0001-01-01T00:00:00+00:00"),
+        ("1990-05-17 08:15", "0001-01-01 00:00"),
+        ("May 1990", None),
+        ("", None),
+        ("1990-05-17 born in Ulm", None),
+    ],
+)
+def test_a_blank_date_keeps_the_format_and_nothing_else(text, blank):
+    """A redacted date is the first of January of the year 1 in its own format; other texts are no dates."""
+    assert blank_date(text) == blank

@@ -57,7 +57,8 @@ def other_side(line: str) -> str:
 
 
 def in_order(line: str) -> str:
-    return ", ".join(sorted(line.split(", ")))
+    who, but, clauses = line.rpartition(" but ")
+    return who + but + ", ".join(sorted(clauses.split(", ")))
 
 
 def facts_of(change: Change) -> tuple[Any, ...]:

@@ -152,3 +152,20 @@ def _characters(text: str) -> str | list[str]:
             out.append(character)
             flag_open = flag
     return out
+
+
+_TIME = r"(?P<rest>(?:[T ][0-9:.,]*(?:Z|[+-][0-9:]+)?)?)"
+_BLANK_DATES = (
+    (re.compile(r"[0-9]{4}(?P<s>[-/.]?)[0-9]{2}(?P=s)[0-9]{2}" + _TIME), "0001{0}01{0}01"),
+    (re.compile(r"[0-9]{1,2}(?P<s>[-/.])[0-9]{1,2}(?P=s)[0-9]{4}" + _TIME), "01{0}01{0}0001"),
+)
+
+
+def blank_date(text: str) -> str | None:
+    """Return the first of January of the year 1, midnight, in the format of a date; None for a text that is none."""
+    if not text.isascii():
+        return None
+    for pattern, form in _BLANK_DATES:
+        if match := pattern.fullmatch(text):
+            return form.format(match["s"]) + re.sub("[0-9]", "0", match["rest"])
+    return None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from gharial.crypto.encoding import find_utf8, to_base64url
 from gharial.crypto.keyset import Keyset, Purpose
-from gharial.crypto.mask import HIDDEN, KEEP_DOMAIN, band, mask, year
+from gharial.crypto.mask import HIDDEN, KEEP_DOMAIN, band, blank_date, mask, year
 from gharial.crypto.seal import get_siv, header
 from gharial.crypto.token import KIND_BYTE, PREFIX, Recipient, TokenScope, find_binding
 from gharial.model.finding import Kind, Transform
@@ -54,7 +54,7 @@ def _compile(step: Step, redacted: _Redacted, keyset: Keyset, recipient: Recipie
             return _token(step, redacted, keyset, recipient)
         case _:
             # REDACT; DROP, which readers carry out and never ask for; and whatever a later plan format may add.
-            return _redact(redacted)
+            return _redact_date(redacted) if step.arg("type", "") == "date" else _redact(redacted)
 
 
 def _clear(kind: Kind, text: str) -> tuple[Kind, str]:
@@ -68,6 +68,16 @@ def _null(kind: Kind, text: str) -> tuple[Kind, str]:  # noqa: ARG001 - the shap
 def _redact(redacted: _Redacted) -> Transform:
     def run(kind: Kind, text: str) -> tuple[Kind, str]:  # noqa: ARG001 - the shape of a Transform
         return redacted[kind]
+
+    return run
+
+
+def _redact_date(redacted: _Redacted) -> Transform:
+    """A date becomes the first of January of the year 1 in its own format; what is no date becomes the text."""
+
+    def run(kind: Kind, text: str) -> tuple[Kind, str]:
+        nothing = blank_date(text) if kind is Kind.STRING else None
+        return redacted[kind] if nothing is None else (Kind.STRING, nothing)
 
     return run
 

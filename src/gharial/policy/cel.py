@@ -143,7 +143,7 @@ def _try_constant(program: CelProgram) -> None:
 
 @cache
 def _environment() -> Any:
-    from cel_expr_python import cel  # type: ignore[import-untyped]
+    from cel_expr_python import cel
 
     types = {
         **dict.fromkeys(_TEXTS, cel.Type.STRING),

@@ -67,6 +67,8 @@ def compile_plan(
         json_in_strings=policy.json_in_strings,
         needs_reference=reference_reason(policy, tags),
     )
+    if policy.redaction != plan.redaction:
+        plan = msgspec.structs.replace(plan, redaction=policy.redaction)
     return msgspec.structs.replace(plan, digest=hashlib.sha256(dump_plan(plan)).hexdigest()[:32])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gharial.model.errors import PolicyInvalid
-from gharial.model.plan import Mode, Unlisted
+from gharial.model.plan import Mode, Redaction, Unlisted
 from gharial.model.yaml_text import Entry, Node, Scalar, parse_yaml
 from gharial.policy.case_syntax import PolicyCase, parse_cases
 from gharial.policy.conditions import CONSENT, Vocabulary
@@ -14,16 +14,17 @@ from gharial.policy.countries import parse_country_groups
 from gharial.policy.grants import Grant, Names, parse_grants
 from gharial.policy.guardrails import Guardrail, parse_guardrails
 from gharial.policy.reading import Notes, choice_of, keyed, name_of
+from gharial.policy.redaction import parse_redaction
 from gharial.policy.tags import Group, Tag, parse_tags
 from gharial.policy.watch_syntax import Watch, parse_watch
 from gharial.policy.who import Who, parse_who
 
 KEYS = (
-    "policy", "version", "mode", "tags", "unlisted_fields", "json_in_strings", "groups", "who", "grants", "never",
-    "watch", "tests",
+    "policy", "version", "mode", "tags", "unlisted_fields", "json_in_strings", "redaction", "groups", "who", "grants",
+    "never", "watch", "tests",
 )  # fmt: skip
 """The keys of a policy."""
-_LATER = ("redaction", "population")
+_LATER = ("population",)
 MAX_VERSION = 2**31
 MAX_JSON_LEVELS = 5
 """The most levels of JSON in strings."""
@@ -43,6 +44,7 @@ class Policy:
     mode: Mode
     unlisted: Unlisted
     json_in_strings: int
+    redaction: Redaction
     countries: Mapping[str, frozenset[str]]
     tags: Mapping[str, Tag]
     groups: Mapping[str, Group]
@@ -100,6 +102,7 @@ def _parse_root(root: Node, notes: Notes) -> Policy:
         mode=Mode(_choice(keys, "mode", Mode, Mode.ENFORCE, notes)),
         unlisted=Unlisted(_choice(keys, "unlisted_fields", Unlisted, Unlisted.DROP, notes)),
         json_in_strings=_parse_levels(keys["json_in_strings"].value, notes) if "json_in_strings" in keys else 0,
+        redaction=parse_redaction(keys["redaction"].value, notes) if "redaction" in keys else Redaction(),
         countries=countries,
         tags=tags,
         groups=groups,

@@ -10,7 +10,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from gharial.crypto.keyset import Keyset
 from gharial.crypto.token import Recipient
@@ -25,7 +25,11 @@ from gharial.policy.decide import Decider
 from gharial.policy.document import Policy
 
 MAX_PLANS = 1_000
+MAX_PLAN_PARTS = 400_000
+"""Nodes and steps of all plans that are kept, together; a plan of a very large policy has about 15,000."""
 MAX_TRANSFORM_SETS = 4_096
+MAX_TRANSFORMS = 200_000
+"""Transforms of all recipients that are kept, together."""
 
 _T = TypeVar("_T")
 
@@ -46,9 +50,9 @@ class ActivePolicies:
         self.policies = dict(policies)
         self._deciders = {name: Decider(policy) for name, policy in self.policies.items()}
         self._keyset = keyset
-        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
-        self._transforms: OrderedDict[Hashable, tuple[Transform, ...]] = OrderedDict()
-        self._conditions: OrderedDict[Hashable, Conditions] = OrderedDict()
+        self._plans: _Kept[Plan] = _Kept(MAX_PLANS, MAX_PLAN_PARTS, lambda plan: len(plan.nodes) + len(plan.steps))
+        self._transforms: _Kept[tuple[Transform, ...]] = _Kept(MAX_TRANSFORM_SETS, MAX_TRANSFORMS, len)
+        self._conditions: _Kept[Conditions] = _Kept(MAX_PLANS, MAX_PLANS, lambda _: 1)
 
     def prepare(self, rule: RouteRule, caller: Caller, now_s: float) -> Prepared:
         """Return plan and transforms for this caller on this route, at this time (seconds since the epoch).
@@ -59,22 +63,15 @@ class ActivePolicies:
         """
         policy = self.policies[rule.policy]
         decision = self._deciders[rule.policy].decide(caller, now_s)
-        plan = _remembered(
-            self._plans,
+        plan = self._plans.get(
             (policy.name, rule.name, decision),
             lambda: compile_plan(policy, rule.name, rule.template.params, decision.grants, decision.guardrails),
-            MAX_PLANS,
         )
         recipient = Recipient(caller.tenant, caller.client, caller.team)
-        transforms = _remembered(
-            self._transforms,
-            (plan.digest, recipient),
-            lambda: transforms_for(plan, self._keyset, recipient),
-            MAX_TRANSFORM_SETS,
+        transforms = self._transforms.get(
+            (plan.digest, recipient), lambda: transforms_for(plan, self._keyset, recipient)
         )
-        return Prepared(
-            plan, transforms, _remembered(self._conditions, plan.digest, lambda: conditions_of(plan), MAX_PLANS)
-        )
+        return Prepared(plan, transforms, self._conditions.get(plan.digest, lambda: conditions_of(plan)))
 
     def kind(self, rule: RouteRule) -> RouteKind:
         """Return what is done on a route under these policies."""
@@ -140,13 +137,26 @@ class Publisher:
         return canary.policies if canary.policies.kind(rule) is begun_with.kind(rule) else begun_with
 
 
-def _remembered(cache: OrderedDict[Hashable, _T], key: Hashable, make: Callable[[], _T], limit: int) -> _T:
-    found = cache.get(key)
-    if found is not None:
-        cache.move_to_end(key)
-        return found
-    made = make()
-    cache[key] = made
-    if len(cache) > limit:
-        cache.popitem(last=False)
-    return made
+class _Kept(Generic[_T]):
+    """Things made once and kept, the least recently used forgotten first; bounded in number and in weight."""
+
+    def __init__(self, most: int, heaviest: int, weigh: Callable[[_T], int]) -> None:
+        self._most = most
+        self._heaviest = heaviest
+        self._weigh = weigh
+        self._weight = 0
+        self._found: OrderedDict[Hashable, _T] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """Return what is kept under `key`, or make it. What was just made is kept, however heavy it is alone."""
+        found = self._found.get(key)
+        if found is not None:
+            self._found.move_to_end(key)
+            return found
+        made = make()
+        self._found[key] = made
+        self._weight += self._weigh(made)
+        while len(self._found) > 1 and (len(self._found) > self._most or self._weight > self._heaviest):
+            _, gone = self._found.popitem(last=False)
+            self._weight -= self._weigh(gone)
+        return made

@@ -5,11 +5,11 @@ A missing fact never opens anything: a condition of a grant does not hold then, 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gharial.model.finding import Scope, Transform
+from gharial.model.place import fold_fact
 from gharial.model.plan import Condition, Op, Plan
 from gharial.policy.countries import COUNTRIES
 
@@ -19,11 +19,6 @@ _TELLS_NOTHING = (Op.TOKEN, Op.REDACT, Op.NULL, Op.DROP)
 
 Person = tuple[str, str]
 """Id space and text of a person, as the body or the path names it. The text is a value: it is kept nowhere."""
-
-
-def fold_fact(text: str) -> str:
-    """Return the form under which values of facts are compared: NFC, case folded, without white space around it."""
-    return unicodedata.normalize("NFC", text).strip().casefold()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,12 @@ import msgspec
 from gharial.crypto.digest import person_digest
 from gharial.crypto.keyset import Keyset
 from gharial.gate.disclose import Disclosure
-from gharial.gate.persons import fold_fact
 from gharial.gate.publish import Prepared
 from gharial.gate.walk import Leaf, Walk, walk
 from gharial.model.caller import Caller
 from gharial.model.finding import Limits, Scope
 from gharial.model.names import is_ordinary_name
+from gharial.model.place import fold_fact
 from gharial.model.plan import NONE, Op, Plan, Step, Unlisted
 from gharial.model.recording import (
     OTHER_VALUE,

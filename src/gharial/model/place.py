@@ -82,6 +82,11 @@ def fold_name(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
+def fold_fact(text: str) -> str:
+    """Return the form under which values of facts are compared: NFC, case folded, without white space around it."""
+    return unicodedata.normalize("NFC", text).strip().casefold()
+
+
 def parse_place(text: str) -> Place:
     """Read one entry of `find`. Raises PlaceError with the offset of the first mistake."""
     if text.startswith("$"):

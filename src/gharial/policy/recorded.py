@@ -5,14 +5,13 @@ What the recording does not tell stays open: then there are several possible cel
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
 from gharial.model.names import is_ordinary_name
-from gharial.model.place import BodyPath, GeneralPath, PlaceError, Segment, Select, fold_name, parse_place
+from gharial.model.place import BodyPath, GeneralPath, PlaceError, Segment, Select, fold_fact, fold_name, parse_place
 from gharial.model.plan import NONE, NOWHERE, Cell, Condition, Extra, Op, Plan
 from gharial.model.recording import (
     NO_SCOPE,
@@ -287,9 +286,9 @@ class People:
             if value not in COUNTRIES:
                 return condition.if_missing
             return (value in condition.values) is not condition.negated
-        wanted = {_fold(v) for v in condition.values}
+        wanted = {fold_fact(v) for v in condition.values}
         if value != OTHER_VALUE:
-            return (_fold(value) in wanted) is not condition.negated
+            return (fold_fact(value) in wanted) is not condition.negated
         named = set(self.exchange.fact_values.get(condition.fact, ())) | {c.casefold() for c in COUNTRIES}
         return condition.negated if wanted <= named else None
 
@@ -298,10 +297,10 @@ class People:
             return condition.if_missing
         if self.exchange.consent is None:
             return None
-        wanted = {_fold(v) for v in condition.values}
+        wanted = {fold_fact(v) for v in condition.values}
         of_each: list[Maybe] = []
         for person in people:
-            given = {_fold(v) for v in self.exchange.consent.get(person, ())}
+            given = {fold_fact(v) for v in self.exchange.consent.get(person, ())}
             if not given:
                 of_each.append(condition.if_missing)
             elif given & wanted:
@@ -313,10 +312,6 @@ class People:
 
 def _fact_of(plan: Plan, cell: int) -> str:
     return plan.cells[cell].fact if cell != NONE else ""
-
-
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip().casefold()
 
 
 def _any(values: Sequence[Maybe]) -> Maybe:

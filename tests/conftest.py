@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
+from support.effort import examples
+
+# Loaded machines are slow at times; that says nothing about a property. What has to be fast is told by `bench/`.
+hypothesis.settings.register_profile(
+    "gharial",
+    parent=hypothesis.settings.get_profile("default"),
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("gharial")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

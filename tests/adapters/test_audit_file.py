@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 
 from gharial.adapters.audit_file import AuditFile, RealDisk, measure_fdatasync_p50_s, open_audit
 from gharial.model.errors import AuditUnwritable
@@ -307,7 +308,7 @@ async def test_too_much_waiting_is_refused(tmp_path, disk):
     audit.close()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=40), st.integers(10, 200))
 def test_rotation_loses_and_splits_nothing(tmp_path_factory, lines, rotate_bytes):
     """Law: the files in the order of their names hold exactly the lines, whole; none but a single line's outgrows."""

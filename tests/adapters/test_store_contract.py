@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 
 from gharial.adapters.store import SqliteStore, open_store
 from gharial.gate.ports import Charge, ClientRecord, CredentialRecord, IncidentRecord
@@ -96,7 +97,7 @@ async def test_a_charge_that_cannot_be_stored_takes_its_call_along_and_no_other(
     assert [c.person for c in await reopen().load_charges(0.0)] == ["good"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20))
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 100)), max_size=30))
 def test_any_order_of_charges_keeps_the_last_time_of_each(tmp_path_factory, calls):
     """Law: after any sequence of charges each person is there once, with the greatest of its times."""

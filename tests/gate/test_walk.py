@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.documents import documents, pages, plans
+from support.effort import examples
 from support.plans import make_plan, transforms_of
 
 from gharial.gate.walk import MAX_ALIKE, walk
@@ -22,7 +23,7 @@ DETECTORS = ("card", "email", "iban", "ip", "phone")
 
 
 @given(plans(), st.one_of(documents(), pages()))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 def test_the_walk_finds_the_scopes_that_the_reader_finds(plan: Plan, text: str):
     """Same number, same order, same cells, and named or not alike: else facts would go to the wrong people."""
     reader = JsonReader(plan, Limits())
@@ -37,7 +38,7 @@ def test_the_walk_finds_the_scopes_that_the_reader_finds(plan: Plan, text: str):
 
 
 @given(plans(), st.one_of(documents(), pages()), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 def test_the_walk_knows_what_the_reader_did(plan: Plan, text: str, data: st.DataObject):
     """Each finding of the reader is what the cells of the leaves in that place say, in the variant of their scope."""
     reader = JsonReader(plan, Limits())

@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 
 from gharial.model.finding import Kind
 from gharial.payload.detectors import DETECTORS, recognises
@@ -187,7 +188,7 @@ def test_the_work_is_linear(piece: str) -> None:
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_text_can_be_looked_at(text: str) -> None:
     """No text makes a detector fail, whatever scripts it mixes."""
     assert seen(text) <= set(DETECTORS)

@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 
 from gharial.payload.iregexp import Pattern
 
@@ -33,7 +34,7 @@ def _longer(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 @given(st.recursive(_ATOMS, _longer, max_leaves=8), st.text("abc.1-_ é\n", max_size=6), st.booleans())
-@settings(max_examples=1500)
+@settings(max_examples=examples(1500))
 @example("", "", True)
 @example("(a|b)*c{2,3}", "ababccc", True)
 @example("x*", "", False)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.documents import documents, pages, plans
+from support.effort import examples
 from support.json_oracle import Oracle, Refused
 from support.plans import transforms_of
 
@@ -19,7 +20,7 @@ from gharial.payload.json_reader import JsonReader
 from gharial.payload.reference_reader import ReferenceReader
 
 LIMITS = Limits()
-MANY = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=examples(600), suppress_health_check=[HealthCheck.too_slow])
 
 
 EXECUTORS = pytest.mark.parametrize("executor", [JsonReader, ReferenceReader])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonpath import JSONPathEnvironment
 from jsonpath.exceptions import JSONPathError
+from support.effort import examples
 
 from gharial.model.errors import TooManyValues
 from gharial.payload.json_query import Query
@@ -103,7 +104,7 @@ _PATHS = st.lists(_SEGMENTS, max_size=3).map(lambda segments: "$" + "".join(segm
 
 
 @given(_PATHS, _DOCUMENTS)
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000))
 def test_it_finds_what_the_library_finds(path: str, document: Any) -> None:
     """Two walks over the same syntax agree."""
     try:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.documents import documents, plans
+from support.effort import examples, thorough_only
 from support.plans import make_plan, transforms_of
 from support.reference import extra_plan
 from support.rich_documents import FEATURES, rich_documents, rich_plans
@@ -22,7 +23,7 @@ from gharial.model.plan import Extra, Op, Plan, Unlisted
 from gharial.payload.json_reader import JsonReader
 from gharial.payload.reference_reader import ReferenceReader
 
-SLOW_OK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW_OK = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 def reader_of(plan: Plan, body: bytes | str, **limits: int) -> ReferenceReader:
@@ -296,7 +297,7 @@ def _scalars(value: Any) -> list[Any]:
 
 
 @given(st.lists(st.sampled_from(FEATURES), max_size=4, unique=True).flatmap(rich_plans), rich_documents(), st.data())
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(400), suppress_health_check=list(HealthCheck))
 def test_any_plan_over_any_document_ends_in_json_or_a_refusal(plan: Plan, text: str, data: Any) -> None:
     """Every feature beside every other: JSON comes out, all that was done is told, and a second run does the same."""
     reader = reader_of(plan, text)
@@ -382,7 +383,7 @@ def test_nothing_planted_leaves() -> None:
 
 
 @given(st.binary(max_size=8), st.integers(0, 400), st.integers(0, 4), st.booleans())
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=examples(800))
 def test_a_damaged_document_is_refused_or_still_json(patch: bytes, where: int, cut: int, insert: bool) -> None:
     """Whatever bytes are put into a document: an expected error, or JSON. Values of places that still stand are hid."""
     where %= len(GOOD)
@@ -406,7 +407,7 @@ def test_an_error_tells_nothing_of_the_body(body: bytes) -> None:
 
 
 @given(st.text(alphabet='{}[]",:\\ \n019.eE+-truefalsn\u00e9\x01ud8', max_size=40))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000))
 def test_the_grammar_is_that_of_the_standard_library(text: str) -> None:
     """What is accepted is what `json` accepts too; without its own liberties."""
 
@@ -474,6 +475,7 @@ def test_depth_beyond_what_python_can_follow_is_refused() -> None:
         json.dumps([{"type": "email", "v": "a" * 100}] * 20_000),
     ],
 )
+@thorough_only
 def test_large_bodies_take_bounded_time(body: str) -> None:
     """Huge names, many names, texts made for slow patterns."""
     assert timed(lambda: rewritten(HIDING, body)) < 60

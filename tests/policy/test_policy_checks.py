@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples, thorough_only
 
 from gharial.model.errors import PolicyInvalid, Problem
 from gharial.policy.advice import find_warnings
@@ -134,7 +135,12 @@ def hostile_texts() -> dict[str, str]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", hostile_texts())
+_LONG = ("grants that can't be ordered", "10,000 groups", "deep stars", "tags of one place", "many values")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=thorough_only if name in _LONG else ()) for name in hostile_texts()]
+)
 def test_hostile_policies_end_in_a_mistake_soon(name: str):
     """Whatever the text, reading and checking it ends within seconds, and it does not become a policy."""
     began = time.process_time()
@@ -147,7 +153,7 @@ def test_hostile_policies_end_in_a_mistake_soon(name: str):
 LINES = TELECOM.splitlines(keepends=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_a_damaged_policy_is_read_or_refused(data: st.DataObject):
     """A policy with lines lost, doubled, swapped or cut raises nothing but PolicyInvalid, with places in the file."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 
 from gharial.model.errors import PolicyInvalid
 from gharial.model.place import BodyPath, Segment, Select, fold_name, parse_place
@@ -154,7 +155,7 @@ def finders(policy: Policy, path: Path) -> set[str]:
     return {t.name for t in policy.tags.values() if any(naive_selects(p.segments, path) for p in t.body_paths)}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(policies(), documents)
 def test_the_automaton_finds_what_the_paths_say(written: dict[str, object], document: object):
     """Every value of a document gets the strictest of all tags that find it or something around it, and no other."""
@@ -181,7 +182,7 @@ def compile_plan_alone(written: dict[str, object], tag: str) -> list[Technique]:
     return [technique(plan.steps[step]) for step in plan.cells[cell_at(plan, ("here",))].steps]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(policies(), documents)
 def test_the_subject_is_where_its_path_ends(written: dict[str, object], document: object):
     """An id names a person, and so do the elements of a list of ids; what an object contains does not."""
@@ -195,7 +196,7 @@ def test_the_subject_is_where_its_path_ends(written: dict[str, object], document
         assert (cell != NONE and plan.cells[cell].subject == "s") is wanted
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(policies(), st.randoms(use_true_random=False))
 def test_the_order_of_writing_does_not_matter(written: dict[str, object], shuffle: random.Random):
     """Tags, members, paths, grants and lines of `show` in any order give the very same bytes."""
@@ -205,7 +206,7 @@ def test_the_order_of_writing_does_not_matter(written: dict[str, object], shuffl
     assert dump_plan(again) == dump_plan(compiled(written))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(policies(chain.filter(lambda t: t not in ("null", "drop"))), documents)
 def test_a_further_grant_makes_nothing_stricter(written: dict[str, object], document: object):
     """Grants only add: with one more, no value is shown more strictly than without it.
@@ -227,7 +228,7 @@ def test_a_further_grant_makes_nothing_stricter(written: dict[str, object], docu
         assert compare(after, before) in (-1, 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(policies())
 def test_a_crossed_budget_makes_nothing_more_open(written: dict[str, object]):
     """The more budgets are crossed, the stricter is every cell, and who is not shown clear is not charged."""

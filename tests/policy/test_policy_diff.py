@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 from support.policies import (
     TECHNIQUES,
     WHO,
@@ -55,7 +56,7 @@ def facts_of(change: Change) -> tuple[Any, ...]:
 
 
 @given(policy_maps() | conditional_policy_maps())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_a_policy_does_not_differ_from_itself(policy: dict[str, Any]):
     """Nothing changes where nothing was changed."""
     found = diff_policies(read(policy), read(policy))
@@ -64,7 +65,7 @@ def test_a_policy_does_not_differ_from_itself(policy: dict[str, Any]):
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_back_is_the_mirror_of_forth(data: st.DataObject):
     """Whatever becomes more open in one direction becomes stricter in the other, at the same places.
 
@@ -90,7 +91,7 @@ def test_back_is_the_mirror_of_forth(data: st.DataObject):
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_one_more_grant_only_opens(data: st.DataObject):
     """Grants add up: another one, no stricter than saying nothing, makes nothing stricter for anybody."""
     policy = data.draw(policy_maps())
@@ -103,7 +104,7 @@ def test_one_more_grant_only_opens(data: st.DataObject):
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_classes_that_are_not_compiled_have_equal_plans(data: st.DataObject):
     """A class that no changed rule touches is left out of the work because nothing can change for it."""
     tags = data.draw(tag_maps())
@@ -129,7 +130,7 @@ def test_classes_that_are_not_compiled_have_equal_plans(data: st.DataObject):
 
 
 @given(conditional_policy_maps(), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_one_more_guardrail_only_closes(policy: dict[str, Any], data: st.DataObject):
     """No grant relaxes a guardrail: another one makes nothing more open for anybody."""
     more = {"never": "more", **data.draw(guardrail_maps(tuple(policy["tags"])))}

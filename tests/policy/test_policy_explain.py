@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 from support.policies import WHO, conditional_policy_maps, policy_maps, read
 
 from gharial.model.errors import PolicyInvalid
@@ -51,7 +52,7 @@ def explain(policy: dict[str, Any], facts: dict[str, tuple[Any, ...]], variant: 
 
 
 @given(policy_maps() | conditional_policy_maps(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 def test_the_winner_is_the_rule_of_the_plan(policy: dict[str, Any], data: st.DataObject):
     """For any policy and caller the rule and the technique are the plan's, and the reasons agree with them."""
     parsed = read(policy)

@@ -8,6 +8,7 @@ from functools import reduce
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 
 from gharial.model.caller import Caller
 from gharial.model.plan import Condition, Plan, dump_plan, load_plan
@@ -185,7 +186,7 @@ def plan_for(policy: Policy, caller: Caller) -> Plan:
     return compile_plan(policy, "r", (), decision.grants, decision.guardrails)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120))
 @given(policies(), worlds())
 def test_a_plan_says_what_the_language_says(written: dict[str, list[Rule]], world: tuple[Caller, Facts]):
     """For any caller and person, facts missing or not, each tag is shown as the documentation read aloud says."""
@@ -195,7 +196,7 @@ def test_a_plan_says_what_the_language_says(written: dict[str, list[Rule]], worl
         assert shown(plan, tag, person) == expected(written, tag, caller, person)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(policies(), worlds(), st.randoms(use_true_random=False))
 def test_the_order_of_writing_never_matters(
     written: dict[str, list[Rule]], world: tuple[Caller, Facts], shuffle: random.Random
@@ -207,7 +208,7 @@ def test_the_order_of_writing_never_matters(
     assert dump_plan(plan_for(one, caller)) == dump_plan(plan_for(other, caller))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(policies(), worlds())
 def test_a_further_guardrail_opens_nothing(written: dict[str, list[Rule]], world: tuple[Caller, Facts]):
     """With one guardrail more, no tag is shown more openly to anybody, about anybody."""
@@ -219,7 +220,7 @@ def test_a_further_guardrail_opens_nothing(written: dict[str, list[Rule]], world
         assert compare(shown(after, tag, person), shown(before, tag, person)) in (0, 1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(policies(), worlds(), st.data())
 def test_a_fact_that_gets_lost_satisfies_no_grant(
     written: dict[str, list[Rule]], world: tuple[Caller, Facts], data: st.DataObject
@@ -242,7 +243,7 @@ def test_a_fact_that_gets_lost_satisfies_no_grant(
         assert compare(shown(after, tag, poorer), shown(before, tag, person)) in (0, 1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(policies(), worlds(), st.data())
 def test_a_fact_that_gets_lost_satisfies_every_guardrail(
     written: dict[str, list[Rule]], world: tuple[Caller, Facts], data: st.DataObject
@@ -264,7 +265,7 @@ def test_a_fact_that_gets_lost_satisfies_every_guardrail(
         assert compare(shown(after, tag, poorer), shown(before, tag, person)) in (0, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(policies(), worlds())
 def test_a_plan_loads_back_equal(written: dict[str, list[Rule]], world: tuple[Caller, Facts]):
     """What is stored of a plan is the plan."""
@@ -272,7 +273,7 @@ def test_a_plan_loads_back_equal(written: dict[str, list[Rule]], world: tuple[Ca
     assert load_plan(dump_plan(plan)) == plan
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(policies(), st.lists(worlds(), min_size=2, max_size=8))
 def test_a_remembered_decision_is_the_decision(written: dict[str, list[Rule]], several: list[tuple[Caller, Facts]]):
     """The decider answers as the plain function does, whoever asked before."""

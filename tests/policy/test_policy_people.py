@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 from support.policies import conditional_policy_maps, read
 
 from gharial.gate.persons import conditions_of, find_holds
@@ -22,7 +23,7 @@ CONSENTS = ("sharing", "ads", "Sharing", "other")
 
 
 @given(conditional_policy_maps(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 def test_a_person_is_judged_as_the_gate_judges(policy: dict[str, Any], data: st.DataObject):
     """For any facts of a person, the conditions that hold are those that hold for a body that tells them."""
     parsed = read(policy)
@@ -41,7 +42,7 @@ def test_a_person_is_judged_as_the_gate_judges(policy: dict[str, Any], data: st.
 
 
 @given(conditional_policy_maps())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_every_variant_belongs_to_some_kind_of_people(policy: dict[str, Any]):
     """Each kind has a variant, and variants of no kind are those whose conditions contradict each other."""
     parsed = read(policy)

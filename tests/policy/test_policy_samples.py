@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 from support.policies import policy_maps, read
 
 from gharial.policy.classes import applying_to, find_classes
@@ -65,7 +66,7 @@ def test_a_description_means_exactly_its_members(data: st.DataObject):
 
 
 @given(policy_maps(), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_every_caller_belongs_to_a_class_that_was_found(policy: dict[str, Any], data: st.DataObject):
     """Whoever comes, what applies to them applies to one of the sample callers too."""
     parsed = read(policy)

@@ -9,6 +9,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 
 from gharial.model.errors import PolicyInvalid
 from gharial.model.place import GeneralPath, PlaceError
@@ -45,7 +46,7 @@ def test_what_is_no_path_or_selects_nothing(path: str, offset: int, what: str):
     assert refused.value.offset == offset
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.text("$.[]?@'\"*:,0123-ab=<>&|!() ", max_size=25).map("$".__add__))
 def test_any_text_is_read_or_refused(text: str):
     """No text raises anything but PlaceError."""
@@ -73,7 +74,7 @@ def test_patterns_that_are_fine(pattern: str):
     assert find_pattern_fault(pattern) == ""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.text("ab.*+?|(){},1[]^\\d", max_size=14))
 def test_no_pattern_that_is_accepted_blows_up(pattern: str):
     """Whatever passes ends soon against texts that are made to make it try everything."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 from support.gate_world import World
 from support.recordings import recorded
 
@@ -153,7 +154,7 @@ def again(exchanges: list[RecordedExchange], policy: str) -> Replay:
 
 
 @given(policies(), CALLS, st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_under_the_same_policy_nothing_changes(policy: str, calls: list[tuple[str, Any, str]], renumber: bool):
     """Whatever the policy and the traffic; a new version number alone is no change either."""
     exchanges = [e for e in traffic(policy, calls) if not e.error]
@@ -166,14 +167,14 @@ def test_under_the_same_policy_nothing_changes(policy: str, calls: list[tuple[st
 
 
 @given(policies(), policies(), CALLS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_what_is_foretold_is_what_the_gate_does(old: str, new: str, calls: list[tuple[str, Any, str]]):
     """Traffic recorded under one policy, then really run under another: each result is one of those foretold."""
     compare(old, new, calls)
 
 
 @given(st.one_of(policies(), slow_policies()), slow_policies(), CALLS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_what_only_the_reference_executor_finds_is_foretold_too(old: str, new: str, calls: list[tuple[str, Any, str]]):
     """Where values decide, what the gate does is still one of what is foretold."""
     compare(old, new, calls)

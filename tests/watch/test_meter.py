@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.effort import examples
 
 from gharial.gate.ports import Charge
 from gharial.model.plan import PLAN_FORMAT, Budget, Cell, Condition, Mode, Node, Op, Plan, Step, Unlisted, Variant
@@ -424,7 +425,7 @@ class Shown:
         )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(budgets=BUDGETS, calls=st.lists(st.tuples(STEPS, SCOPES), max_size=25), data=st.data())
 def test_no_interval_ever_holds_more_people_than_the_budget(budgets, calls, data):
     """In any interval as long as the window, whatever was asked and whenever the process died, the limit held."""
@@ -450,7 +451,7 @@ def test_no_interval_ever_holds_more_people_than_the_budget(budgets, calls, data
         assert shown.most_within(budget.grant, budget.window_s) <= budget.people
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(budgets=BUDGETS, calls=st.lists(st.tuples(STEPS, SCOPES), max_size=15))
 def test_what_is_shown_is_what_is_charged(budgets, calls):
     """Everybody shown clear under a budgeted grant is in `charges`, and nobody else; nobody is withheld with room."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from gharial import __version__
 from gharial.adapters.admin import admin_app, serve_admin
 from gharial.adapters.alarms import Alarms, Courier, deliver_waiting
@@ -47,7 +49,9 @@ GRACE_S = 30.0
 
 def run_gate(config_path: Path) -> int:
     """Serve until SIGTERM, SIGINT, or until whoever started this process closes its standard input."""
-    return asyncio.run(_run(config_path))
+    # uvloop: a small call costs about an eighth less than on asyncio's own loop (bench/README.md).
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(config_path))
 
 
 async def _run(config_path: Path) -> int:

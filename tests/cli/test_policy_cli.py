@@ -166,6 +166,23 @@ def test_explain_never_shows_a_value_unless_asked():
     assert all(value in shown for value in values)
 
 
+def test_explain_never_names_members_whose_names_are_values(tmp_path: Path):
+    """Names below an object of a `keys: true` tag are numbered, each object's own, until values are asked for."""
+    policy, body = tmp_path / "policy.yaml", tmp_path / "body.json"
+    policy.write_text(
+        "policy: p\nversion: 1\ntags:\n  owners: { find: '$.BY', keys: true }\n  plan: { find: '$..plan' }\n"
+        "who: { anyone: {} }\ngrants:\n  - { grant: g, to: anyone, show: { plan: clear } }\n"
+    )
+    body.write_text('{"by": {"ann@ex.org": {"plan": "A", "note": 1}, "bob@ex.org": {"plan": "B"}}}')
+    words = ("explain", policy, body, "--as", "anyone")
+    found = json.loads(run(*words, "--json").stdout)
+    named = ["$.by['<name 1>'].plan", "$.by['<name 1>'].note", "$.by['<name 2>'].plan"]
+    assert [one["place"] for one in found] == named
+    for extra in ((), ("--json",), ("--path", "$..plan")):
+        assert "ex.org" not in run(*words, *extra).output
+    assert "ann@ex.org" in run(*words, "--show-values").output
+
+
 def test_explain_keeps_to_a_path():
     """With --path one field is explained, in a body or without one."""
     found = json.loads(run("explain", GUARDED, BODY, *ASKED, "--path", "$..email", "--json").stdout)

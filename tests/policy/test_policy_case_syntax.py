@@ -63,6 +63,10 @@ def test_want_follows_the_shape_of_give_or_a_path():
         "{ as: care, give: { a: [{ b: 1 }, { b: 2 }] }, want: { a: [{ b: 0 }, { b: clear }], '$.a[1].b': 2 } }"
     )
     assert [w.path for w in found.want] == [("a", 0, "b"), ("a", 1, "b"), ("a", 1, "b")]
+    found = case("{ as: care, give: [{ b: 1 }, { b: 2 }], want: { '$[1].b': redacted } }")
+    assert [w.path for w in found.want] == [(1, "b")]
+    found = case("{ as: care, give: { a: [{ b: 1 }] }, want: { a: { '$[0].b': redacted } } }")
+    assert [w.path for w in found.want] == [("a", 0, "b")]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,12 @@ def test_want_follows_the_shape_of_give_or_a_path():
         ("{ as: care, give: { a: 1 }, want: { a: } }", "a value is missing here"),
         ("{ as: care, give: 1, want: { a: clear } }", "give is a body"),
         ("{ as: care, give: { a: [1] }, want: { a: [1, 2] } }", "this list has 2 elements, the one in 'give' 1"),
-        ("{ as: care, give: { a: [1] }, want: { a: { b: 2 } } }", "'give' has something of another shape here"),
+        (
+            "{ as: care, give: { a: [1] }, want: { a: { b: 2 } } }",
+            "'give' has a list here: write what is wanted as a list too",
+        ),
+        ("{ as: care, give: { a: [1] }, want: { 'a[0]': 2 } }", "a path begins with '$': '$.a[0]'"),
+        ("{ as: care, give: { a: 1 }, want: { a: { b: 2 } } }", "'give' has something of another shape here"),
         ("{ as: care, give: { a: [1] }, want: { '$.a[1]': 2 } }", "'give' has nothing at '$.a[1]'"),
         ("{ as: care, give: { a: [1] }, want: { '$..a': 2 } }", "leads to one value"),
         ("{ as: care, give: { a: 1 }, want: { a: mask(lst=4) } }", "mask has no parameter 'lst'"),

@@ -105,6 +105,32 @@ def test_more_budgets_than_a_plan_holds_are_a_warning():
     assert len(warnings(text("p"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("cel", "failing"),
+    [
+        ("claims.level >= 3", "a text or true or false or a list"),
+        ("has(claims.level) && claims.level >= 3", "a text or true or false or a list"),
+        ("'a' in claims.level", "a text or a whole number or a fraction or true or false"),
+        ("type(claims.level) == int && claims.level >= 3", ""),
+        ("claims.level == 3 || hour < 6", ""),
+        ("team == 'a'", ""),
+    ],
+)
+def test_an_expression_that_has_no_outcome_for_some_claims_is_a_warning(cel: str, failing: str):
+    """It would refuse these callers everywhere; the warning names the claim, its types, and what to write."""
+    rules = [
+        f'who: {{ a: {{ cel: "{cel}" }} }}\n',
+        f'who: {{ a: {{}} }}\ngrants: [ {{ grant: g, to: a, show: {{ m: clear }}, needs: {{ cel: "{cel}" }} }} ]\n',
+        f'who: {{ a: {{}} }}\nnever: [ {{ never: n, tag: m, at_least: drop, when: {{ cel: "{cel}" }} }} ]\n',
+    ]
+    for rule in rules:
+        found = warnings(f"{HEAD}tags: {{ m: {{ find: $.m }} }}\n{rule}")
+        if failing:
+            assert f"refuses every exchange of a caller whose claims.level is {failing}; test it first" in found[0]
+        else:
+            assert found == []
+
+
 def hostile_texts() -> dict[str, str]:
     chain = "".join(f"  g{n}: [g{n + 1}]\n" for n in range(1_500))
     ring = "".join(f"  g{n}: [g{(n + 1) % 1_500}]\n" for n in range(1_500))

@@ -25,22 +25,34 @@ def touched(policy: dict[str, Any], **case: Any) -> set[tuple[str, str, str, str
 
 
 def test_without_tests_nothing_is_touched():
-    """Every cell of who x purpose x tag is there, and none is touched."""
+    """For each who and tag there is a cell, and one more for each purpose that a rule about both names."""
     found = cover(read(BASE))
-    assert (found.cells, found.touched, found.percent) == (2 * 2 * 2, 0, 0.0)
+    assert (found.cells, found.touched, found.percent) == (2 * 2 + 1, 0, 0.0)
+    rows = {(row.who, row.purpose): row.untouched for row in found.rows}
+    assert rows == {
+        ("anyone", "-"): ("email", "note"), ("care", "-"): ("email", "note"), ("care", "support"): ("email",),
+    }  # fmt: skip
+
+
+def test_grants_to_everyone_count_for_each_who():
+    """What a grant to everyone tells apart has to be tested for each of them."""
+    found = cover(read(BASE | {"grants": [BASE["grants"][0] | {"to": "anyone"}]}))
+    assert [(row.who, row.purpose) for row in found.rows if "email" in row.untouched] == [
+        ("anyone", "support"), ("anyone", "-"), ("care", "support"), ("care", "-"),
+    ]  # fmt: skip
 
 
 def test_a_test_touches_what_it_wants_something_of():
     """Values that are merely given are not tested."""
     assert touched(BASE) == {("care", "support", "any", "email")}
     both = {"email": "a", "note": "b"}
-    assert touched(BASE, give=both, want={"note": "redacted"}) == {("care", "support", "any", "note")}
+    assert touched(BASE, give=both, want={"note": "redacted"}) == {("care", "-", "any", "note")}
 
 
 def test_facts_count_for_every_name_they_fit():
     """A caller told by facts is whoever these facts make it; only one who is nobody else counts as anyone."""
     assert touched(BASE, **{"as": {"role": "care"}}) == {("care", "support", "any", "email")}
-    assert touched(BASE, **{"as": {"role": "x"}}) == {("anyone", "support", "any", "email")}
+    assert touched(BASE, **{"as": {"role": "x"}}) == {("anyone", "-", "any", "email")}
 
 
 def test_countries_are_those_that_the_policy_names():
@@ -48,4 +60,5 @@ def test_countries_are_those_that_the_policy_names():
     assert touched(GUARDED, **{"in": "FR"}) == {("care", "support", "EEA", "email")}
     assert touched(GUARDED, **{"in": "US"}) == {("care", "support", "elsewhere", "email")}
     assert touched(GUARDED) == {("care", "support", "unknown", "email")}
-    assert cover(read(GUARDED)).cells == 2 * 2 * 3 * 2
+    # Three countries for the guarded tag of each who, and of care for both purposes; one for the other tag.
+    assert cover(read(GUARDED)).cells == 3 + 3 * 2 + 1 + 1

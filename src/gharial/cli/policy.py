@@ -215,6 +215,7 @@ def explain(
         subject=subject,
         beyond_budgets=beyond_budget,
         path=path,
+        show_values=show_values,
     )
     found = explain_policy(load_policy(file), situation, body.read() if body else None)
     if as_json:

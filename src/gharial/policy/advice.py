@@ -7,6 +7,7 @@ from itertools import chain, combinations
 
 from gharial.model.errors import Problem
 from gharial.model.plan import Op
+from gharial.policy.cel import CelProgram, find_failing_types
 from gharial.policy.checks import may_meet, techniques_of
 from gharial.policy.conditions import CONSENT
 from gharial.policy.document import Policy
@@ -39,7 +40,27 @@ def find_warnings(policy: Policy) -> list[Problem]:
     for watch in policy.watch:
         what = f"'{watch.name}' is read and checked, but this version does not watch for it yet"
         found.append(Problem(policy.file, watch.line, watch.column, what))
+    found += _failing_expressions(policy)
     return sorted([*found, *_too_many_factors(policy)])
+
+
+def _failing_expressions(policy: Policy) -> Iterator[Problem]:
+    """Expressions that have no outcome for claims of some types: whoever brings one is refused everywhere."""
+    rules: list[tuple[str, int, int, Iterable[CelProgram]]] = [
+        *((f"'{who.name}'", who.line, who.column, who.expressions) for who in policy.who.values()),
+        *((f"the grant '{g.name}'", g.line, g.column, g.needs.expressions) for g in policy.grants),
+        *(
+            (f"the guardrail '{g.name}'", g.line, g.column, (*g.when.expressions, *g.unless.expressions))
+            for g in policy.never
+        ),
+    ]
+    for rule, line, column, expressions in rules:
+        for expression in expressions:
+            failing = find_failing_types(expression)
+            if failing:
+                claims = " or ".join(sorted(name for name in expression.reads if name.startswith("claims.")))
+                what = f"{rule} refuses every exchange of a caller whose {claims} is {' or '.join(failing)}"
+                yield Problem(policy.file, line, column, f"{what}; test it first: type({claims}) == int && …")
 
 
 def _without_subject(grant: Grant, has_subject: bool) -> Iterator[str]:

@@ -168,7 +168,7 @@ def _parse_want(entry: Entry, give: Node, notes: Notes) -> tuple[Want, ...]:
     waiting: list[tuple[tuple[str | int, ...], Node, Node]] = [((), entry.value, give)]
     while waiting:
         path, want, given = waiting.pop()
-        if isinstance(want, Entries) and isinstance(given, Entries):
+        if isinstance(want, Entries) and isinstance(given, Entries | Items):
             for key in want.entries:
                 below = _find_given(key, given, notes)
                 if below is not None:
@@ -189,13 +189,13 @@ def _size(node: Entries | Items) -> int:
     return len(node.entries) if isinstance(node, Entries) else len(node.items)
 
 
-def _find_given(key: Entry, given: Entries, notes: Notes) -> tuple[tuple[str | int, ...], Node] | None:
+def _find_given(key: Entry, given: Entries | Items, notes: Notes) -> tuple[tuple[str | int, ...], Node] | None:
     """What stands in `give` under a name, or under a path `$.a[0].b` that leads to one single value."""
-    same = given.find(key.name)
+    same = given.find(key.name) if isinstance(given, Entries) else None
     if same is not None:
         return (key.name,), same.value
     if not key.name.startswith("$"):
-        notes.add(key, f"'give' has no {did_you_mean(key.name, [e.name for e in given.entries])}")
+        notes.add(key, _not_given(key.name, given))
         return None
     path: list[str | int] = []
     node: Node | None = given
@@ -214,6 +214,14 @@ def _find_given(key: Entry, given: Entries, notes: Notes) -> tuple[tuple[str | i
             notes.add(key, f"'give' has nothing at {quote(key.name)}")
             return None
     return (tuple(path), node) if node is not None else None
+
+
+def _not_given(name: str, given: Entries | Items) -> str:
+    if isinstance(given, Items):
+        return f"'give' has a list here: write what is wanted as a list too, or by a path like '$[0].{name}'"
+    if name.partition(".")[0].partition("[")[0] in {entry.name for entry in given.entries}:
+        return f"'give' has no {quote(name)}; a path begins with '$': '$.{name}'"
+    return f"'give' has no {did_you_mean(name, [entry.name for entry in given.entries])}"
 
 
 def _child(node: Node | None, step: str | int) -> Node | None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gharial.policy.case_syntax import PolicyCase
 from gharial.policy.cases import CaseProblem, body_of_case
-from gharial.policy.classes import conditions_of
 from gharial.policy.document import Policy
 from gharial.policy.facts import ExchangeFacts
+from gharial.policy.grants import Grant
 from gharial.policy.places import find_tags
 from gharial.policy.samples import caller_of
-from gharial.policy.who import holds
+from gharial.policy.who import Who, holds
 
 NO_PURPOSE = "-"
 UNKNOWN, ELSEWHERE, ANYWHERE = "unknown", "elsewhere", "any"
@@ -31,8 +31,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """All combinations. `purpose` "-" is none; `country` is a country or group that the policy names, "elsewhere",
-    "unknown", or "any" where the policy does not look at the caller's country.
+    """All combinations that rules tell apart. `purpose` "-" is none, or one that no rule about the row's tags names.
+
+    `country` is a country or group that such a rule names, "elsewhere", "unknown", or "any" where none of them asks.
     """
 
     rows: tuple[Row, ...]
@@ -54,50 +55,73 @@ class Coverage:
 
 
 def cover(policy: Policy) -> Coverage:
-    """Return what the policy's tests touch. A test touches the tags of the values that it wants something of."""
-    purposes = {p for rule in policy.grants for p in rule.purposes or ()}
-    purposes |= {p for rule in policy.never for p in rule.purposes or ()}
-    countries = _countries(policy)
-    seen: set[tuple[str, str, str, str]] = set()
-    for case in policy.tests:
-        seen |= _touched(policy, case, countries)
-        purposes |= {case.purpose} - {""}
+    """Return what the policy's tests touch. A test touches the tags of the values that it wants something of.
+
+    For each who and tag there are as many cells as the rules that speak of them can tell apart: purposes and countries
+    that no such rule asks for make no difference, and one test is as good as another.
+    """
+    axes = {(who.name, tag): _axes(policy, who, tag) for who in policy.who.values() for tag in policy.tags}
+    cells: dict[tuple[str, str, str], list[str]] = {}
+    for (who, tag), axis in axes.items():
+        for purpose in (*axis.purposes, NO_PURPOSE):
+            for country in (*axis.countries, ELSEWHERE, UNKNOWN) if axis.countries else (ANYWHERE,):
+                cells.setdefault((who, purpose, country), []).append(tag)
+    seen = {cell for case in policy.tests for cell in _touched(policy, case, axes)}
     rows = []
-    for who in policy.who:
-        for purpose in (*sorted(purposes), NO_PURPOSE):
-            for country in (*countries, ELSEWHERE, UNKNOWN) if countries else (ANYWHERE,):
-                touched = tuple(tag for tag in policy.tags if (who, purpose, country, tag) in seen)
-                untouched = tuple(tag for tag in policy.tags if tag not in touched)
-                rows.append(Row(who, purpose, country, touched, untouched))
+    for (who, purpose, country), tags in cells.items():
+        touched = tuple(tag for tag in tags if (who, purpose, country, tag) in seen)
+        rows.append(Row(who, purpose, country, touched, tuple(tag for tag in tags if tag not in touched)))
     return Coverage(tuple(rows))
 
 
-def _countries(policy: Policy) -> Mapping[str, frozenset[str]]:
-    """The countries and groups that conditions on the caller's country name, with their members."""
-    named = sorted(
-        {
-            str(text)
-            for conditions in conditions_of(policy)
-            for condition in conditions.exchange
-            if condition.fact == "country"
-            for text in condition.written or condition.values
-        }
-    )
-    return {name: policy.countries.get(name, frozenset([name])) for name in named}
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """What the rules about one tag ask of one who: purposes, and countries or groups of them with their members."""
+
+    purposes: tuple[str, ...]
+    countries: Mapping[str, frozenset[str]]
+
+
+def _axes(policy: Policy, who: Who, tag: str) -> _Axes:
+    grants = [grant for grant in policy.grants if tag in grant.shown and _may_have(policy, who, grant)]
+    guardrails = [guardrail for guardrail in policy.never if tag in guardrail.tags | guardrail.probe_tags]
+    purposes = {p for grant in grants for p in grant.purposes or ()}
+    purposes |= {p for guardrail in guardrails for p in guardrail.purposes or ()}
+    conditions = [
+        *who.conditions,
+        *(condition for grant in grants for condition in grant.needs.exchange),
+        *(c for guardrail in guardrails for c in (*guardrail.when.exchange, *guardrail.unless.exchange)),
+    ]
+    named = sorted({str(text) for c in conditions if c.fact == "country" for text in c.written or c.values})
+    return _Axes(tuple(sorted(purposes)), {n: policy.countries.get(n, frozenset([n])) for n in named})
+
+
+def _may_have(policy: Policy, who: Who, grant: Grant) -> bool:
+    """True if the grant is for this who, or for everyone."""
+    to = (policy.who[name] for name in grant.to)
+    return any(one.name == who.name or not (one.conditions or one.expressions) for one in to)
 
 
 def _touched(
-    policy: Policy, case: PolicyCase, countries: Mapping[str, frozenset[str]]
-) -> set[tuple[str, str, str, str]]:
+    policy: Policy, case: PolicyCase, axes: Mapping[tuple[str, str], _Axes]
+) -> Iterator[tuple[str, str, str, str]]:
     try:
         body = body_of_case(policy, case)
     except CaseProblem:
-        return set()
-    tags = {tag for want in case.want for tag in find_tags(policy, body.find_place(want.path))}
-    inside = [name for name, members in countries.items() if case.country in members]
-    where = inside or [UNKNOWN if not case.country else ELSEWHERE] if countries else [ANYWHERE]
-    purpose = case.purpose or NO_PURPOSE
-    return {(who, purpose, country, tag) for who in _who(policy, case) for country in where for tag in tags}
+        return
+    for tag in {tag for want in case.want for tag in find_tags(policy, body.find_place(want.path))}:
+        for who in _who(policy, case):
+            axis = axes[who, tag]
+            purpose = case.purpose if case.purpose in axis.purposes else NO_PURPOSE
+            for country in _countries(case, axis):
+                yield who, purpose, country, tag
+
+
+def _countries(case: PolicyCase, axis: _Axes) -> list[str]:
+    if not axis.countries:
+        return [ANYWHERE]
+    inside = [name for name, members in axis.countries.items() if case.country in members]
+    return inside or [UNKNOWN if not case.country else ELSEWHERE]
 
 
 def _who(policy: Policy, case: PolicyCase) -> list[str]:

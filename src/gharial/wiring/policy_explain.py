@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gharial.crypto.keyset import create_keyset
 from gharial.model.errors import ConfigInvalid, Problem
-from gharial.model.place import BodyPath, PlaceError, parse_place
-from gharial.policy.automaton import Automaton
+from gharial.model.place import BodyPath, PlaceError, fold_name, parse_place
+from gharial.policy.automaton import Automaton, Move
 from gharial.policy.cases import CaseProblem, Path, facts_of_who, path_text, value_text
 from gharial.policy.conditions import CONSENT
 from gharial.policy.countries import COUNTRIES
@@ -29,13 +29,17 @@ from gharial.wiring.world import SystemClock, random_bytes
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Who asks about whom, in the words of the command line. `stated` are facts besides `as_`, by their names."""
+    """Who asks about whom, in the words of the command line. `stated` are facts besides `as_`, by their names.
+
+    Without `show_values` the names of members that a tag calls values (`keys: true`) are numbered, not named.
+    """
 
     as_: str
     stated: Mapping[str, Value] = field(default_factory=dict)
     subject: str = ""
     beyond_budgets: bool = False
     path: str = ""
+    show_values: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,12 @@ def _fields(
     spaces = sorted({tag.subject for tag in policy.tags.values() if tag.subject})
     people = [(spaces[0], "person-of-the-body")] if spaces else []
     run = run_body(policy, facts, body, keyset, consents, people, beyond_budgets=situation.beyond_budgets)
+    shown = _Shown(policy)
     for place, value in _leaves(run.given):
         if path is None or _leads_to(path, place):
             explanation = _explain_field(policy, facts, run, place)
+            if not situation.show_values:
+                explanation = replace(explanation, place=path_text(shown.place(place)))
             yield Explained(explanation, value_text(value), value_text(run.find_after(place)))
 
 
@@ -118,17 +125,40 @@ def _leaves(document: object) -> Iterator[tuple[Path, object]]:
             yield path, value
 
 
+class _Shown:
+    """Places as they may be printed: a name that is itself a value is told by its number within its object."""
+
+    def __init__(self, policy: Policy) -> None:
+        finds = [(tag.name, path) for tag in policy.tags.values() if tag.keys for path in tag.extra_paths]
+        self._automaton = Automaton.of((tag, path) for tag, path in finds if isinstance(path, BodyPath))
+        self._numbers: dict[Path, dict[str, int]] = {}
+
+    def place(self, place: Path) -> Path:
+        """Return the place with every name below an object of a `keys: true` tag replaced by its number."""
+        shown: list[str | int] = []
+        for depth, (step, move) in enumerate(zip(place, _moves_along(self._automaton, place), strict=False)):
+            if move.found and isinstance(step, str):
+                numbers = self._numbers.setdefault(place[:depth], {})
+                shown.append(f"<name {numbers.setdefault(step, len(numbers) + 1)}>")
+            else:
+                shown.append(step)
+        return tuple(shown)
+
+
 def _leads_to(path: BodyPath, place: Path) -> bool:
     """True if the path finds the place or something around it."""
-    automaton = Automaton.of([("x", path)])
+    return any(move.found for move in _moves_along(Automaton.of([("x", path)]), place))
+
+
+def _moves_along(automaton: Automaton, place: Path) -> Iterator[Move]:
+    """Yield the move to the whole body, and then the one after each step."""
     move = automaton.start()
+    yield move
     for step in place:
-        if move.found:
-            return True
         moves = automaton.moves(move.positions)
-        known = moves.names.get(step.casefold()) if isinstance(step, str) else moves.indexes.get(step)
+        known = moves.names.get(fold_name(step)) if isinstance(step, str) else moves.indexes.get(step)
         move = known or (moves.other_name if isinstance(step, str) else moves.other_index)
-    return bool(move.found)
+        yield move
 
 
 # --- words of the command line --------------------------------------------------------------------------------------

@@ -271,9 +271,29 @@ class ConsentSql(_Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not re.fullmatch(r"sqlite:.+", self.database):
-            raise ValueError("database is sqlite:PATH (other databases are not supported by this version)")
+            raise ValueError("database is sqlite:PATH; a PostgreSQL server is 'postgres: {…}'")
         if ":person" not in self.query:
             raise ValueError("the query asks for one person: WHERE … = :person (and :space, the id space)")
+        return self
+
+
+class ConsentPostgres(_Section):
+    """A PostgreSQL server that tells what people consented to."""
+
+    url: str = Field(description="postgresql://USER@HOST:PORT/DATABASE, or …@/DATABASE?host=/FOLDER of a socket.")
+    query: str = Field(description="One SELECT about asked.space and asked.person; its column: kinds of consent.")
+    password: Secret | None = Field(None, description="env:NAME or file:PATH of the user's password.")
+    ca: FilePath | None = Field(None, description="file:PATH of the CA for its certificate; else the system's CAs.")
+    timeout_s: DurationS = Field(1.0, alias="timeout", description="How long one exchange may wait for its answers.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        parts = urlsplit(self.url)
+        if parts.scheme != "postgresql" or parts.password is not None:
+            raise ValueError("url is postgresql://USER@HOST:PORT/DATABASE, the password a reference of its own")
+        _ = parts.port
+        if "asked.person" not in self.query:
+            raise ValueError("the query asks for one person: WHERE … = asked.person (and asked.space, the id space)")
         return self
 
 
@@ -297,16 +317,17 @@ class ConsentHttp(_Section):
 
 
 class ConsentSettings(_Section):
-    """Who is asked what people consented to: exactly one of the three."""
+    """Who is asked what people consented to: exactly one of the four."""
 
     file: FilePath | None = Field(None, description="file:PATH of a YAML or JSON file; re-read when it changes.")
     sql: ConsentSql | None = Field(None, description="A query over a SQLite file.")
+    postgres: ConsentPostgres | None = Field(None, description="A query at a PostgreSQL server.")
     http: ConsentHttp | None = Field(None, description="A service, asked by HTTP.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if sum(source is not None for source in (self.file, self.sql, self.http)) != 1:
-            raise ValueError("consent is one of 'file: …', 'sql: {…}', 'http: {…}'")
+        if sum(source is not None for source in (self.file, self.sql, self.postgres, self.http)) != 1:
+            raise ValueError("consent is one of 'file: …', 'sql: {…}', 'postgres: {…}', 'http: {…}'")
         return self
 
 

@@ -153,13 +153,16 @@ def test_hops_facts_and_consent_are_read():
         ("consent: {}", "one of 'file"),
         ("consent: { file: file:a, http: { url: 'http://x' } }", "one of 'file"),
         ("consent: { file: a.yaml }", "file:PATH"),
-        ("consent: { sql: { database: 'postgresql://x', query: 'SELECT :person' } }", "not supported by this version"),
+        ("consent: { sql: { database: 'postgresql://x', query: 'SELECT :person' } }", "'postgres: {…}'"),
+        ("consent: { postgres: { url: 'postgresql://u:hunter2@h/d', query: 'SELECT asked.person' } }", "of its own"),
+        ("consent: { postgres: { url: 'postgresql://u@h/d', query: 'SELECT 1', password: hunter2 } }", "a reference"),
+        ("consent: { postgres: { url: 'postgresql://u@h/d', query: 'SELECT 1' } }", "asked.person"),
         ("consent: { sql: { database: 'sqlite:x.db', query: 'SELECT kind FROM c' } }", ":person"),
         ("consent: { http: { url: 'ftp://x' } }", "http:// or https://"),
         ("consent: { http: { url: 'http://u:hunter2@x' } }", "no user or password"),
         ("consent: { http: { url: 'http://x', authorization: hunter2 } }", "a secret is a reference"),
     ],
-    ids=range(18),
+    ids=range(21),
 )
 def test_whom_nobody_could_vouch_for_is_a_mistake(text, said):
     """What would believe everybody, mean two things, or ask nobody, stops the start; no secret is shown."""

@@ -1,6 +1,6 @@
-"""Who consented to what: the port `Consent` over a file, a query, or a service.
+"""Who consented to what: the port `Consent` over a file, a query, or a service (PostgreSQL: `consent_postgres`).
 
-All three fail closed: whatever goes wrong, the people it was about have consented to nothing. It is counted, and told
+All fail closed: whatever goes wrong, the people it was about have consented to nothing. It is counted, and told
 when it begins and when it ends, by its kind alone: who was asked about, and what was answered, goes nowhere else.
 """
 
@@ -174,7 +174,7 @@ def _no_table(node: Node, file: str) -> ConfigInvalid:
     return ConfigInvalid([Problem(file, node.line, node.column, what)])
 
 
-def _is_unicode(person: Person) -> bool:
+def is_unicode(person: Person) -> bool:
     """Say whether a person has a UTF-8 form. JSON can spell half of a character; nobody is called so."""
     try:
         "".join(person).encode()
@@ -239,7 +239,7 @@ class SqlConsent:
     def _kinds(self, connection: sqlite3.Connection, person: Person, until_s: float) -> frozenset[str]:
         if time.monotonic() > until_s:
             raise ConsentFailed("the query took too long")
-        if not _is_unicode(person):
+        if not is_unicode(person):
             return frozenset()
         rows = connection.execute(self._query, {"space": person[0], "person": person[1]}).fetchmany(MAX_KINDS)
         return frozenset(row[0] for row in rows if isinstance(row[0], str))
@@ -281,7 +281,7 @@ class HttpConsent:
         self._cache_s = cache_s
         self._cache_people = cache_people
         self._headers = {"authorization": authorization} if authorization else {}
-        self._tls = _tls(ca) if ca is not None else True
+        self._tls = tls_of(ca, "consent.http.ca") if ca is not None else True
         self.trouble = trouble or Trouble()
         self._now_s = now_s
         # Keyed digests of people, under a key that nobody keeps: the cache is no list of whom somebody asked about.
@@ -294,7 +294,7 @@ class HttpConsent:
         found: Consents = {}
         unknown: list[Person] = []
         for person in dict.fromkeys(people):
-            known = self._remembered(person) if _is_unicode(person) else frozenset()
+            known = self._remembered(person) if is_unicode(person) else frozenset()
             if known is None:
                 unknown.append(person)
             else:
@@ -375,11 +375,12 @@ class HttpConsent:
             return bytes(data)
 
 
-def _tls(ca: Path) -> ssl.SSLContext:
+def tls_of(ca: Path, setting: str) -> ssl.SSLContext:
+    """Return what trusts this authority alone, host names checked. Raises ConfigInvalid, naming the setting."""
     try:
         return ssl.create_default_context(cafile=str(ca))
     except (OSError, ssl.SSLError) as error:
-        what = f"consent.http.ca: no CA can be read from it ({type(error).__name__})"
+        what = f"{setting}: no CA can be read from it ({type(error).__name__})"
         raise ConfigInvalid([Problem(str(ca), 1, 1, what)]) from None
 
 

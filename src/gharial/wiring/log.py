@@ -5,11 +5,12 @@ Nothing is logged per call (that is the audit's), so this needs no logging libra
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sys
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from gharial.wiring.world import iso_time
 
@@ -36,3 +37,16 @@ def make_log(process: str) -> Log:
             print(line, file=sys.stderr, flush=True)  # noqa: T201 - standard error is where a log of ours goes
 
     return log
+
+
+def tell_crashes(loop: asyncio.AbstractEventLoop, log: Log) -> None:
+    """Have the loop tell of what nobody caught by its type alone.
+
+    Left to itself a loop prints a traceback, and the text of an exception may quote a payload.
+    """
+
+    def tell(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        log("task.crashed", error=type(error).__name__ if error is not None else "unknown")
+
+    loop.set_exception_handler(tell)

@@ -24,7 +24,7 @@ from gharial.adapters.system_ca import find_system_ca_bundle
 from gharial.model.errors import GateUnavailable, GharialError
 from gharial.wiring.checks import check_port, check_start
 from gharial.wiring.gate_process import GRACE_S
-from gharial.wiring.log import Log, make_log
+from gharial.wiring.log import Log, make_log, tell_crashes
 
 _MARGIN_S = 5.0
 _MAX_ENVOY_THREADS = 8
@@ -97,6 +97,7 @@ def _replace_file(path: Path, data: bytes) -> None:
 async def _run(files: GatewayFiles, log: Log, say: Say) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    tell_crashes(loop, log)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     supervisor = Supervisor([_gate_spec(files), _envoy_spec(files)], log=log)

@@ -100,8 +100,12 @@ async def test_consent_of_a_database_opens_a_record_and_its_failure_closes_it(tm
             async with a_gateway({"api": {"url": upstream.url}}, policy=policy, consent={"postgres": consent}) as home:
                 assert shows(await home.get(ONE))
                 assert not shows(await home.get(two))
+                assert "consent: the database answers" in (await home.cli("doctor")).out
                 server.psql("DROP TABLE consents;")
                 answer = await home.get(ONE)
                 assert (answer.status, shows(answer)) == (200, False)
                 told = (await home.status())["consent"]
                 assert told == {"failures": 1, "problem": "the database can't be asked (UndefinedTableError)"}
+                doctor = await home.cli("doctor")
+                assert doctor.status == 1
+                assert "consent: the database can't be asked (UndefinedTableError)" in doctor.out

@@ -180,6 +180,22 @@ def _surroundings(files: GatewayFiles) -> Iterator[Check]:
     yield from _resource_checks(files)
     for name, upstream in files.settings.upstreams.items():
         yield _upstream_check(name, upstream)
+    if files.settings.consent is not None and files.settings.consent.postgres is not None:
+        yield asyncio.run(_consent_check(files))
+
+
+async def _consent_check(files: GatewayFiles) -> Check:
+    """Ask the database about nobody: whether it answers, and whether the query can be used."""
+    try:
+        facts = open_facts(files.settings, files.base, lambda *_, **__: None)
+    except GharialError as error:
+        return Check("fail", f"consent: {error}")
+    await facts.consent.fetch([("", "")])
+    await facts.close()
+    if facts.trouble.problem:
+        hint = "until it answers nobody has consented; see consent.postgres, and the server's log"
+        return Check("fail", f"consent: {facts.trouble.problem}", hint)
+    return Check("ok", "consent: the database answers")
 
 
 def _port_check(files: GatewayFiles) -> Check:

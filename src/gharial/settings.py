@@ -410,12 +410,16 @@ def parse_settings(text: str, file: str, base: Path = Path()) -> Settings:
 
 def load_settings(path: Path) -> Settings:
     """Read the file at `path`. Raises ConfigInvalid, also if the file can't be read."""
+    return parse_settings(read_settings_text(path), str(path), path.resolve().parent)
+
+
+def read_settings_text(path: Path) -> str:
+    """Return what stands in the file. Raises ConfigInvalid if it can't be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         hint = "; 'gharial init --upstream URL' writes one" if isinstance(error, FileNotFoundError) else ""
         raise ConfigInvalid([Problem(str(path), 1, 1, f"can't be read ({type(error).__name__}){hint}")]) from None
-    return parse_settings(text, str(path), path.resolve().parent)
 
 
 def _problems_of(error: ValidationError, root: Node, file: str) -> Iterator[Problem]:

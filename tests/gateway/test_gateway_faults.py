@@ -99,6 +99,60 @@ async def test_while_the_gate_is_dead_every_call_is_refused_and_then_it_works_ag
     assert people_in_clear((await home.get(ONE, key=world.auditor)).body) == {1}
 
 
+@pytest.mark.parametrize("edit", ["shadow", "broken", "passing route", "gone"])
+async def test_a_gate_started_anew_runs_by_what_was_active_not_by_what_was_edited(world: World, edit: str):
+    """An edit that nobody published opens nothing and stops nothing when the gate dies."""
+    home = world.home
+    (policy,) = (home.base / "policies").glob("*.yaml")
+    config = home.base / "gharial.yaml"
+    written = {file: file.read_text() for file in (policy, config)}
+    assert "mode: enforce" in written[policy]
+    try:
+        if edit == "shadow":
+            policy.write_text(written[policy].replace("mode: enforce", "mode: shadow"))
+        elif edit == "broken":
+            policy.write_text("policy: [")
+        elif edit == "gone":
+            policy.unlink()
+        else:
+            settings = json.loads(written[config])
+            for route in settings["routes"]:
+                route.pop("policy", None)
+                route["pass"] = True
+            config.write_text(json.dumps(settings))
+        before = home.pid("gate")
+        os.kill(before, signal.SIGKILL)
+        await home.restarted("gate", before)
+        assert await until(lambda: works(home))
+        answer = await home.get(ONE)
+        assert answer.status == 200
+        assert people_in_clear(answer.body) == set()
+        assert people_in_clear((await home.get(ONE, key=world.auditor)).body) == {1}
+    finally:
+        for file, text in written.items():
+            file.write_text(text)
+
+
+async def test_a_published_policy_is_the_one_that_a_new_gate_runs_by(world: World):
+    """What was published is active after the gate has died, also where the file has been edited since."""
+    home = world.home
+    (policy,) = (home.base / "policies").glob("*.yaml")
+    written = policy.read_text()
+    try:
+        policy.write_text(f"# published\n{written}")
+        assert (await home.cli("policy", "publish")).status == 0
+        policy.write_text("policy: [")
+        before = home.pid("gate")
+        os.kill(before, signal.SIGKILL)
+        await home.restarted("gate", before)
+        assert await until(lambda: works(home))
+        assert (home.run / "active.json").read_text().count("# published") == 1
+        assert people_in_clear((await home.get(ONE)).body) == set()
+    finally:
+        policy.write_text(written)
+        assert (await home.cli("policy", "publish")).status == 0
+
+
 async def test_calls_in_the_middle_are_refused_when_the_gate_dies(world: World):
     """Calls that wait for the upstream when the gate is killed end as 503, also for who may see."""
     before = world.home.pid("gate")

@@ -19,7 +19,7 @@ from typing import Any
 
 from gharial.adapters.envoy import process
 from gharial.adapters.envoy.config import EnvoyPaths, EnvoyRoute, bootstrap
-from gharial.adapters.envoy.ext_proc import Server, serve
+from gharial.adapters.envoy.ext_proc import Server, _silence_grpc, serve
 from gharial.gate.outcome import (
     BodyMode,
     Exchange,
@@ -336,6 +336,8 @@ async def a_gateway(
         return exchange
 
     server = None
+    # A careless gate of a test shows what grpc tells its peer; what it tells our log is the product's to silence.
+    _silence_grpc()
     if serve_gate:
         server = await serve(
             paths.gate_socket,

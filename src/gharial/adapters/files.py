@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gharial.adapters.active_file import ActiveTexts
 from gharial.crypto.keyfile import unwrap_keyset
 from gharial.crypto.keyset import Keyset, parse_kek
 from gharial.gate.publishing import PolicyText, find_unrunnable
@@ -15,7 +16,7 @@ from gharial.model.errors import ConfigInvalid, KeyFileUnusable, PolicyInvalid, 
 from gharial.model.plan import Mode
 from gharial.policy.checks import check_policy
 from gharial.policy.document import Policy, parse_policy
-from gharial.settings import Route, Settings, Upstream, load_settings
+from gharial.settings import Route, Settings, Upstream, load_settings, parse_settings, read_settings_text
 
 MAX_POLICY_BYTES = 10_000_000
 MAX_SECRET_BYTES = 64 * 1024
@@ -52,11 +53,14 @@ class GatewayFiles:
         return self.base / self.settings.store.removeprefix("sqlite:")
 
 
-def load_gateway_files(path: Path) -> GatewayFiles:
-    """Read everything but keys and secrets. Raises ConfigInvalid or PolicyInvalid with all the mistakes of a kind."""
-    settings = load_settings(path)
+def load_gateway_files(path: Path, active: ActiveTexts | None = None) -> GatewayFiles:
+    """Read everything but keys and secrets; with `active`, from these texts in place of the files at `path`.
+
+    Raises ConfigInvalid or PolicyInvalid with all the mistakes of a kind.
+    """
     base = path.resolve().parent
-    policies = _load_policies(settings, base)
+    settings = load_settings(path) if active is None else parse_settings(active.config, str(path), base)
+    policies = _load_policies(settings, base, active)
     problems = list(_unknown_policies(settings, policies, path))
     if problems:
         raise ConfigInvalid(problems)
@@ -67,6 +71,16 @@ def load_gateway_files(path: Path) -> GatewayFiles:
         raise PolicyInvalid(problems)
     rules = [_rule(route, settings, base, policies) for route in settings.routes]
     return GatewayFiles(path, base, settings, policies, RouteTable(rules))
+
+
+def read_active_texts(path: Path) -> ActiveTexts:
+    """Return the texts of gharial.yaml and of the policies that it names, as they are now.
+
+    Raises ConfigInvalid or PolicyInvalid for what can't be read.
+    """
+    text = read_settings_text(path)
+    base = path.resolve().parent
+    return ActiveTexts(text, tuple(load_policy_texts(parse_settings(text, str(path), base), base)))
 
 
 def policy_files(settings: Settings, base: Path) -> Iterator[Path]:
@@ -84,33 +98,33 @@ def load_policy_texts(settings: Settings, base: Path) -> list[PolicyText]:
 
 def read_policy_texts(files: Iterable[Path], base: Path) -> list[PolicyText]:
     """Return what stands in these policy files. Raises PolicyInvalid naming those that can't be read."""
-    found: list[PolicyText] = []
     problems: list[Problem] = []
-    for file in files:
-        try:
-            found.append(PolicyText(_shown(file, base), _read_text(file, MAX_POLICY_BYTES)))
-        except (OSError, ValueError) as error:
-            problems.append(Problem(_shown(file, base), 1, 1, f"can't be read ({type(error).__name__})"))
+    found = list(_readable(files, base, problems))
     if problems:
         raise PolicyInvalid(problems)
     return found
 
 
-def _load_policies(settings: Settings, base: Path) -> dict[str, Policy]:
+def _readable(files: Iterable[Path], base: Path, problems: list[Problem]) -> Iterator[PolicyText]:
+    """Yield what stands in the files that can be read; the others are added to `problems`."""
+    for file in files:
+        try:
+            yield PolicyText(_shown(file, base), _read_text(file, MAX_POLICY_BYTES))
+        except (OSError, ValueError) as error:
+            problems.append(Problem(_shown(file, base), 1, 1, f"can't be read ({type(error).__name__})"))
+
+
+def _load_policies(settings: Settings, base: Path, active: ActiveTexts | None) -> dict[str, Policy]:
     found: dict[str, Policy] = {}
     problems: list[Problem] = []
-    for file in policy_files(settings, base):
-        shown = _shown(file, base)
+    for text in _readable(policy_files(settings, base), base, problems) if active is None else active.policies:
         try:
-            policy = parse_policy(_read_text(file, MAX_POLICY_BYTES), shown)
+            policy = parse_policy(text.text, text.file)
         except PolicyInvalid as error:
             problems.extend(error.problems)
             continue
-        except (OSError, ValueError) as error:
-            problems.append(Problem(shown, 1, 1, f"can't be read ({type(error).__name__})"))
-            continue
         if policy.name in found:
-            problems.append(Problem(shown, 1, 1, f"another file holds a policy '{policy.name}' already"))
+            problems.append(Problem(text.file, 1, 1, f"another file holds a policy '{policy.name}' already"))
         found[policy.name] = policy
     if problems:
         raise PolicyInvalid(problems)

@@ -34,12 +34,13 @@ def up(config_path: Path, check: bool, as_json: bool) -> None:
 
 @click.command(hidden=True)
 @config_option
+@click.option("--active", "active_path", type=click.Path(path_type=Path), default=None, help="Run by the texts in it.")
 @speaks_errors
-def gate(config_path: Path) -> None:
+def gate(config_path: Path, active_path: Path | None) -> None:
     """Run the gate alone; `gharial up` starts it and closes its standard input to end it."""
     from gharial.wiring.gate_process import run_gate
 
-    sys.exit(run_gate(config_path))
+    sys.exit(run_gate(config_path, active_path))
 
 
 @click.command()

@@ -63,13 +63,16 @@ class Publishing:
         clock: Clock,
         run_tests: RunTests,
         readiness: Readiness,
+        keep: Callable[[Sequence[PolicyText]], None] = lambda _: None,
     ) -> None:
+        """`keep` has a gate that is started anew begin with these texts; what it raises ends the publication."""
         self._publisher = publisher
         self._routes = routes
         self._store = store
         self._clock = clock
         self._run_tests = run_tests
         self._readiness = readiness
+        self._keep = keep
 
     async def publish(self, texts: Sequence[PolicyText], *, force: bool = False, action: str = "publish") -> list[str]:
         """Make these policies the active ones; returns the names of those that changed.
@@ -85,6 +88,7 @@ class Publishing:
             self._readiness.problems = tuple(str(error).splitlines())
             raise
         changed = await self._remember(texts, policies, action, failed, forced=force)
+        self._keep(texts)
         self._publisher.publish(policies)
         self._readiness.published += 1
         self._readiness.problems = ()

@@ -14,6 +14,7 @@ from typing import Any
 import uvloop
 
 from gharial import __version__
+from gharial.adapters.active_file import ActiveFile
 from gharial.adapters.admin import admin_app, serve_admin
 from gharial.adapters.alarms import Alarms, Courier, deliver_waiting
 from gharial.adapters.audit_file import AuditFile, open_audit
@@ -47,23 +48,27 @@ GRACE_S = 30.0
 """How long running exchanges may take to end after SIGTERM."""
 
 
-def run_gate(config_path: Path) -> int:
-    """Serve until SIGTERM, SIGINT, or until whoever started this process closes its standard input."""
+def run_gate(config_path: Path, active_path: Path | None = None) -> int:
+    """Serve until SIGTERM, SIGINT, or until whoever started this process closes its standard input.
+
+    With `active_path` it runs by the texts that are kept there, not by the files as they may have been edited since.
+    """
     # uvloop: a small call costs about an eighth less than on asyncio's own loop (bench/README.md).
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(config_path))
+        return runner.run(_run(config_path, active_path))
 
 
-async def _run(config_path: Path) -> int:
+async def _run(config_path: Path, active_path: Path | None) -> int:
     log = make_log("gate")
     tell_crashes(asyncio.get_running_loop(), log)
-    files = load_gateway_files(config_path)
+    active = ActiveFile.load(active_path) if active_path is not None else None
+    files = load_gateway_files(config_path, active.texts if active is not None else None)
     keyset = load_keyset(files.settings, files.base)
     store = open_store(files.store_path)
     try:
         audit = _open_audit(files, log)
         try:
-            await _serve(files, keyset, store, audit, log)
+            await _serve(files, active, keyset, store, audit, log)
         finally:
             audit.close()
     finally:
@@ -84,7 +89,9 @@ def _open_audit(files: GatewayFiles, log: Log) -> AuditFile:
     )
 
 
-async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit: AuditFile, log: Log) -> None:
+async def _serve(
+    files: GatewayFiles, active: ActiveFile | None, keyset: Keyset, store: SqliteStore, audit: AuditFile, log: Log
+) -> None:
     settings = files.settings
     clock = SystemClock()
     started_s = clock.now_s()
@@ -105,9 +112,10 @@ async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit:
         return status(services, started_s=started_s, version=__version__, extra=_extra(settings, server, audit, facts))
 
     readiness = Readiness()
-    publishing = Publishing(services.publisher, services.routes, store, clock, run_policy_tests, readiness)
+    keep = active.keep if active is not None else _keep_nothing
+    publishing = Publishing(services.publisher, services.routes, store, clock, run_policy_tests, readiness, keep)
     publications = FilePublications(files, publishing, services.publisher)
-    await publications.remember_start()
+    await publications.remember_start(active.texts.policies if active is not None else None)
     metrics = GateCollector(services.counters, readiness, lambda: server.counters.under_way)
     recordings = FileRecordings(services)
     app = admin_app(
@@ -140,6 +148,10 @@ async def _serve(files: GatewayFiles, keyset: Keyset, store: SqliteStore, audit:
     await admin_task
     await facts.close()
     files.admin_socket.unlink(missing_ok=True)
+
+
+def _keep_nothing(_: object) -> None:
+    """A gate that nobody starts anew begins with the files."""
 
 
 async def build_services(

@@ -67,9 +67,9 @@ class FilePublications:
         """See Publications."""
         return await self._publishing.history()
 
-    async def remember_start(self) -> None:
-        """Note in the history what the gate started with, where that is new."""
-        await self._publishing.remember_start(self._texts())
+    async def remember_start(self, texts: Sequence[PolicyText] | None = None) -> None:
+        """Note in the history what the gate started with (None: the files as they are), where that is new."""
+        await self._publishing.remember_start(self._texts() if texts is None else texts)
 
     def _texts(self) -> list[PolicyText]:
         return load_policy_texts(self._files.settings, self._files.base)

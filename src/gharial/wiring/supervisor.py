@@ -15,10 +15,11 @@ from pathlib import Path
 
 import aiohttp
 
+from gharial.adapters.active_file import ActiveFile
 from gharial.adapters.admin import AdminClient
 from gharial.adapters.envoy.config import EnvoyPaths, bootstrap, envoy_routes
 from gharial.adapters.envoy.process import EnvoyAdmin, command, find_envoy
-from gharial.adapters.files import GatewayFiles, load_gateway_files
+from gharial.adapters.files import GatewayFiles, load_gateway_files, read_active_texts
 from gharial.adapters.supervise import ChildSpec, NotReady, Supervisor
 from gharial.adapters.system_ca import find_system_ca_bundle
 from gharial.model.errors import GateUnavailable, GharialError
@@ -39,10 +40,14 @@ def run_gateway(config_path: Path, *, say: Say) -> int:
     """
     # Envoy chooses the mode of its log itself; nothing of this gateway is for other users' eyes.
     os.umask(0o077)
-    files = load_gateway_files(config_path)
+    load_gateway_files(config_path)
+    # From here on the files may be edited: all parts run by what was read now, also one that is started anew.
+    texts = read_active_texts(config_path)
+    files = load_gateway_files(config_path, texts)
     check_start(files)
     with _alone(files.run_dir):
         check_port(files)
+        ActiveFile(_active_path(files), texts).keep(texts.policies)
         write_envoy_config(files)
         return asyncio.run(_run(files, make_log("supervisor"), say))
 
@@ -142,13 +147,26 @@ async def _publish(files: GatewayFiles, log: Log) -> None:
         log("policies.published", changed=", ".join(changed["changed"]) or "none")
 
 
+def _active_path(files: GatewayFiles) -> Path:
+    return files.run_dir.resolve() / "active.json"
+
+
 def _gate_spec(files: GatewayFiles) -> ChildSpec:
     async def alive() -> bool:
         return await _is_alive(files.admin_socket)
 
     return ChildSpec(
         name="gate",
-        argv=[sys.executable, "-m", "gharial", "gate", "-c", str(files.path.resolve())],
+        argv=[
+            sys.executable,
+            "-m",
+            "gharial",
+            "gate",
+            "-c",
+            str(files.path.resolve()),
+            "--active",
+            str(_active_path(files)),
+        ],
         ready=alive,
         cwd=files.base,
         alive=alive,

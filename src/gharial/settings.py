@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
@@ -85,6 +85,14 @@ HeaderName = Annotated[str, BeforeValidator(_check_header)]
 Hop = Annotated[str, BeforeValidator(_check_hop)]
 
 
+def _check_port(parts: SplitResult) -> None:
+    try:
+        _ = parts.port
+    except ValueError:
+        # The text of this error quotes what stands there, and that may be a part of a password.
+        raise ValueError("the port of url is no number from 0 to 65535") from None
+
+
 class _Section(BaseModel):
     # `hide_input_in_errors`: what stands in a file by mistake may be a secret, and no error may show it.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
@@ -147,7 +155,7 @@ class Upstream(_Section):
             raise ValueError("url is http:// or https:// with a host, and no user or password in it")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise ValueError("url has no path or query; routes say which paths go there")
-        _ = parts.port
+        _check_port(parts)
         if self.credentials not in ("forward", "strip"):
             _check_secret(self.credentials.removeprefix("inject:").strip())
             if not self.credentials.startswith("inject:"):
@@ -291,7 +299,7 @@ class ConsentPostgres(_Section):
         parts = urlsplit(self.url)
         if parts.scheme != "postgresql" or parts.password is not None:
             raise ValueError("url is postgresql://USER@HOST:PORT/DATABASE, the password a reference of its own")
-        _ = parts.port
+        _check_port(parts)
         if "asked.person" not in self.query:
             raise ValueError("the query asks for one person: WHERE … = asked.person (and asked.space, the id space)")
         return self
@@ -312,7 +320,7 @@ class ConsentHttp(_Section):
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
             raise ValueError("url is http:// or https:// with a host, and no user or password in it")
-        _ = parts.port
+        _check_port(parts)
         return self
 
 

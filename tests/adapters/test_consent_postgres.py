@@ -141,6 +141,23 @@ async def test_a_wrong_user_and_a_server_that_is_gone_are_no_consent(server: Any
 
 
 @needs_postgres
+@pytest.mark.parametrize("kind", [AttributeError, KeyError, RuntimeError])
+async def test_whatever_the_library_raises_is_no_consent(kind: type[Exception]):
+    """Of a peer that talks nonsense asyncpg raises errors of no common kind: counted, told by their kind alone."""
+
+    class Nonsense(PostgresConsent):
+        async def _ask(self, people: Any) -> Any:
+            raise kind(repr(people))
+
+    resolver = Nonsense(PostgresPlace("127.0.0.1", 1, "d", "u"), QUERY)
+    assert await resolver.fetch([ANN]) == {}
+    assert (resolver.trouble.failures, resolver.trouble.problem) == (
+        1,
+        f"the database can't be asked ({kind.__name__})",
+    )
+
+
+@needs_postgres
 def test_across_a_network_the_connection_is_checked(tmp_path: Path):
     """A host that is not this one is never spoken to without TLS, and never without its name checked."""
     far = PostgresConsent(PostgresPlace("db.internal", 5432, "d", "u"), QUERY)._tls

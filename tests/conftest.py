@@ -9,7 +9,8 @@ from support.effort import examples
 # Loaded machines are slow at times; that says nothing about a property. What has to be fast is told by `bench/`.
 hypothesis.settings.register_profile(
     "gharial",
-    parent=hypothesis.settings.get_profile("default"),
+    # The library's own choice: where CI is set, the same examples at every run.
+    parent=hypothesis.settings.get_profile(hypothesis.settings.get_current_profile_name()),
     max_examples=examples(100),
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],

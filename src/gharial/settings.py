@@ -85,12 +85,14 @@ HeaderName = Annotated[str, BeforeValidator(_check_header)]
 Hop = Annotated[str, BeforeValidator(_check_hop)]
 
 
-def _check_port(parts: SplitResult) -> None:
+def _split_url(url: str) -> SplitResult:
     try:
+        parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         # The text of this error quotes what stands there, and that may be a part of a password.
-        raise ValueError("the port of url is no number from 0 to 65535") from None
+        raise ValueError("url can't be read: what stands as its host or port is neither") from None
+    return parts
 
 
 class _Section(BaseModel):
@@ -150,12 +152,11 @@ class Upstream(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        parts = urlsplit(self.url)
+        parts = _split_url(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
             raise ValueError("url is http:// or https:// with a host, and no user or password in it")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise ValueError("url has no path or query; routes say which paths go there")
-        _check_port(parts)
         if self.credentials not in ("forward", "strip"):
             _check_secret(self.credentials.removeprefix("inject:").strip())
             if not self.credentials.startswith("inject:"):
@@ -296,10 +297,9 @@ class ConsentPostgres(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        parts = urlsplit(self.url)
+        parts = _split_url(self.url)
         if parts.scheme != "postgresql" or parts.password is not None:
             raise ValueError("url is postgresql://USER@HOST:PORT/DATABASE, the password a reference of its own")
-        _check_port(parts)
         if "asked.person" not in self.query:
             raise ValueError("the query asks for one person: WHERE … = asked.person (and asked.space, the id space)")
         return self
@@ -317,10 +317,9 @@ class ConsentHttp(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        parts = urlsplit(self.url)
+        parts = _split_url(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
             raise ValueError("url is http:// or https:// with a host, and no user or password in it")
-        _check_port(parts)
         return self
 
 

@@ -176,7 +176,8 @@ def test_an_address_is_read_or_refused():
     assert parse_postgres_url("postgresql://u@h/d").port == 5432
     assert parse_postgres_url("postgresql://u@/d?host=/run/pg") == PostgresPlace("/run/pg", 5432, "d", "u")
     for wrong in (
-        "postgresql://u:hunter2@h/d", "postgresql://h/d", "postgresql://u@h", "mysql://u@h/d", "postgresql://u@/d",
+        "postgresql://u:hunter2@h/d", "postgresql://u:hunter2/x@h/d", "postgresql://u:hunter2\u2100@h/d",
+        "postgresql://h/d", "postgresql://u@h", "mysql://u@h/d", "postgresql://u@/d",
         "postgresql://u@h/d?sslmode=disable", "postgresql://u@h/d?host=/x", "postgresql://u@/d?host=x",
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"url|host=") as refused:

@@ -176,11 +176,16 @@ def test_whom_nobody_could_vouch_for_is_a_mistake(text, said):
     [
         "consent: { postgres: { url: 'postgresql://u:hunter2/x@h/d', query: 'SELECT asked.person' } }",
         "consent: { http: { url: 'http://u:hunter2/x@h' } }",
+        "consent: { http: { url: 'http://u:hunter2\u2100@h' } }",
+        "upstreams: { a: { url: 'http://u:hunter2/x@h' } }",
+        "upstreams: { a: { url: 'http://u:hunter2\u2100@h' } }",
     ],
 )
 def test_a_password_that_is_read_as_a_port_is_not_quoted(line: str):
     """A '/' in a password ends the host: what stands before it is no port, and in no error."""
-    head = "upstreams: { a: { url: 'http://h' } }\nroutes: [ { route: r, match: GET /x, upstream: a, pass: true } ]\n"
+    head = "routes: [ { route: r, match: GET /x, upstream: a, pass: true } ]\n"
+    if not line.startswith("upstreams"):
+        head += "upstreams: { a: { url: 'http://h' } }\n"
     with pytest.raises(ConfigInvalid) as refused:
         parse_settings(head + line, "g.yaml")
     assert "hunter2" not in str([str(problem) for problem in refused.value.problems])

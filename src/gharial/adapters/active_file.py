@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from gharial.adapters.replace_file import replace_file
 from gharial.gate.publishing import PolicyText
 from gharial.model.errors import GateUnavailable, StoreUnwritable
 
@@ -47,14 +47,8 @@ class ActiveFile:
         """Have these policies be the active ones from now on; returns when that is on disk. Raises StoreUnwritable."""
         texts = ActiveTexts(self.texts.config, tuple(policies))
         data = msgspec.json.encode(_File(texts.config, [(one.file, one.text) for one in texts.policies]))
-        fresh = self._path.with_name(f".{self._path.name}.new")
         try:
-            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            fresh.replace(self._path)
+            replace_file(self._path, data)
         except OSError as error:
             raise StoreUnwritable(f"{self._path} can't be written ({type(error).__name__})") from None
         self.texts = texts

@@ -52,7 +52,11 @@ def parse_postgres_url(url: str) -> PostgresPlace:
 
     Raises ValueError, which never quotes the text: somebody may have written a password into it.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 5432
+    except ValueError:
+        raise ValueError("what stands as the host or port of url is neither") from None
     options = parse_qs(parts.query)
     socket_folder = options.pop("host", [""])[-1]
     host = parts.hostname or socket_folder
@@ -62,7 +66,7 @@ def parse_postgres_url(url: str) -> PostgresPlace:
         raise ValueError("no password stands in url; write password: env:NAME or file:PATH")
     if socket_folder and (parts.hostname or not socket_folder.startswith("/")):
         raise ValueError("host= names the folder of a Unix socket, in place of a host")
-    return PostgresPlace(host, parts.port or 5432, unquote(parts.path[1:]), unquote(parts.username))
+    return PostgresPlace(host, port, unquote(parts.path[1:]), unquote(parts.username))
 
 
 class PostgresConsent:

@@ -58,9 +58,11 @@ def _failing_expressions(policy: Policy) -> Iterator[Problem]:
         for expression in expressions:
             failing = find_failing_types(expression)
             if failing:
-                claims = " or ".join(sorted(name for name in expression.reads if name.startswith("claims.")))
-                what = f"{rule} refuses every exchange of a caller whose {claims} is {' or '.join(failing)}"
-                yield Problem(policy.file, line, column, f"{what}; test it first: type({claims}) == int && …")
+                claims = sorted(name for name in expression.reads if name.startswith("claims."))
+                what = (
+                    f"{rule} refuses every exchange of a caller whose {' or '.join(claims)} is {' or '.join(failing)}"
+                )
+                yield Problem(policy.file, line, column, f"{what}; test it first: type({claims[0]}) == int && …")
 
 
 def _without_subject(grant: Grant, has_subject: bool) -> Iterator[str]:

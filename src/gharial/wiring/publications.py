@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gharial.adapters.files import GatewayFiles, load_policy_texts, read_policy_texts
+from gharial.adapters.replace_file import replace_file
 from gharial.gate.publish import Publisher
 from gharial.gate.publishing import PolicyText, Publishing
 from gharial.gate.routes import RouteTable
@@ -60,7 +60,7 @@ class FilePublications:
         record = await self._publishing.rollback_text(policy, number)
         texts = [replace(t, text=record.text) if t.file == active.file else t for t in self._texts()]
         await self._publishing.publish(texts, force=force, action="rollback")
-        _replace_file(self._files.base / active.file, record.text.encode())
+        replace_file(self._files.base / active.file, record.text.encode())
         return record
 
     async def history(self) -> Sequence[PublicationRecord]:
@@ -73,13 +73,3 @@ class FilePublications:
 
     def _texts(self) -> list[PolicyText]:
         return load_policy_texts(self._files.settings, self._files.base)
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)

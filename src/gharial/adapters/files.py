@@ -1,4 +1,4 @@
-"""Reads from disk what a gateway is made of: settings, policies, routes, keyset; every mistake with its place."""
+"""Reads from disk what a gateway is made of: settings, policies, routes; every mistake with its place."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gharial.adapters.active_file import ActiveTexts
-from gharial.crypto.keyfile import unwrap_keyset
-from gharial.crypto.keyset import Keyset, parse_kek
 from gharial.gate.publishing import PolicyText, find_unrunnable
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
-from gharial.model.errors import ConfigInvalid, KeyFileUnusable, PolicyInvalid, Problem
+from gharial.model.errors import ConfigInvalid, PolicyInvalid, Problem
 from gharial.model.plan import Mode
 from gharial.policy.checks import check_policy
 from gharial.policy.document import Policy, parse_policy
@@ -197,24 +195,6 @@ def load_secret(reference: str, base: Path) -> str:
     if not value:
         raise ConfigInvalid([Problem(reference, 1, 1, "is empty or not set")])
     return value
-
-
-def load_kek(settings: Settings, base: Path) -> bytes:
-    """Return the key that wraps the key file. Raises ConfigInvalid or KeyFileUnusable."""
-    return parse_kek(load_secret(settings.keys.kek, base))
-
-
-def load_keyset(settings: Settings, base: Path) -> Keyset:
-    """Return the keyset of the key file. Raises KeyFileUnusable, also where there is no file."""
-    path = base / settings.keys.file
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        hint = "'gharial keys init' makes one" if isinstance(error, FileNotFoundError) else type(error).__name__
-        raise KeyFileUnusable(f"the key file {path} can't be read: {hint}") from None
-    if path.stat().st_mode & 0o077:
-        raise KeyFileUnusable(f"the key file {path} can be read by others; chmod 600 it")
-    return unwrap_keyset(data, load_kek(settings, base))
 
 
 def write_private_file(path: Path, data: bytes) -> None:

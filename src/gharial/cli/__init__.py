@@ -11,10 +11,11 @@ from gharial import __version__
 from gharial.cli.clients import clients
 from gharial.cli.gateway import doctor, gate, status, up
 from gharial.cli.incidents import incidents
+from gharial.cli.keys import keys
 from gharial.cli.policy import policy
 from gharial.cli.publication import canary, history, publish, rollback
 from gharial.cli.record import record, replay
-from gharial.cli.setup import config, init, keys
+from gharial.cli.setup import config, init
 from gharial.cli.story import demo
 
 

@@ -1,4 +1,4 @@
-"""`gharial init`, `keys` and `config`: the first files, and what can stand in them."""
+"""`gharial init` and `config`: the first files, and what can stand in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from gharial.cli.output import config_option, fail, json_option, note, print_json, speaks_errors
+from gharial.cli.output import fail, json_option, note, print_json, speaks_errors
 
 MAX_SAMPLE_BYTES = 20_000_000
 FIRST_POLICY = "first-policy"
@@ -91,36 +91,6 @@ def _load_sample(sample: Path) -> object:
     except (ValueError, RecursionError):
         # The parser's own words could quote the sample.
         raise ValueError("this is not a JSON document") from None
-
-
-@click.group()
-def keys() -> None:
-    """Make and look after keys."""
-
-
-@keys.command("init")
-@config_option
-@speaks_errors
-def keys_init(config_path: Path) -> None:
-    """Make the key file that the configuration names, wrapped by its KEK.
-
-    \b
-    export GHARIAL_KEK=$(gharial keys new-kek)
-    gharial keys init
-    """
-    from gharial.wiring.keyfiles import make_key_file
-
-    click.echo(f"{make_key_file(config_path)} is made (mode 0600)")
-
-
-@keys.command("new-kek")
-def new_kek_command() -> None:
-    """Print a fresh key-encryption key: 32 random bytes in base64, for an environment or a mounted secret."""
-    import os
-
-    from gharial.crypto.keyset import new_kek
-
-    click.echo(new_kek(os.urandom))
 
 
 @click.group()

@@ -254,6 +254,20 @@ class KeyFileUnusable(GharialError):
     title = "The gateway is not available"
 
 
+class KeyFileUnwritable(GharialError):
+    """A key file could not be written; the one that stood there is whole."""
+
+    code, status, fault = "key.file_unwritable", 503, Fault.GHARIAL
+    title = "The key file can't be written"
+
+
+class KeyNeeded(GharialError):
+    """An operator's change of a key would cost more than keys: digests of people, credentials, keys that are in use."""
+
+    code, status, fault = "key.needed", 409, Fault.CALLER
+    title = "The key is still needed"
+
+
 class AdminUnavailable(GharialError):
     """The CLI found no running gateway behind the admin socket."""
 

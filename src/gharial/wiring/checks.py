@@ -21,8 +21,9 @@ from gharial.adapters.alarms import parse_alarm_urls
 from gharial.adapters.audit_file import measure_fdatasync_p50_s
 from gharial.adapters.envoy.config import EnvoyPaths, bootstrap, envoy_routes
 from gharial.adapters.envoy.process import find_envoy, validate
-from gharial.adapters.files import GatewayFiles, load_gateway_files, load_keyset
+from gharial.adapters.files import GatewayFiles, load_gateway_files
 from gharial.adapters.jwks import JwksFileVerifier
+from gharial.adapters.key_file import load_keyset
 from gharial.adapters.store import check_store
 from gharial.adapters.system_ca import find_system_ca_bundle
 from gharial.gate.routes import RouteKind

@@ -19,8 +19,9 @@ from gharial.adapters.admin import admin_app, serve_admin
 from gharial.adapters.alarms import Alarms, Courier, deliver_waiting
 from gharial.adapters.audit_file import AuditFile, open_audit
 from gharial.adapters.envoy.ext_proc import Server, serve
-from gharial.adapters.files import GatewayFiles, load_gateway_files, load_keyset
+from gharial.adapters.files import GatewayFiles, load_gateway_files
 from gharial.adapters.jwks import JwksFileVerifier
+from gharial.adapters.key_file import load_keyset
 from gharial.adapters.metrics import GateCollector, render
 from gharial.adapters.store import SqliteStore, open_store
 from gharial.crypto.digest import credential_hash

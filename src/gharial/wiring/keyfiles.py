@@ -1,36 +1,169 @@
-"""Makes key files: the keyset wrapped by its KEK, and for a first try the KEK's own file."""
+"""What an operator does with the key file: makes it, looks at it, changes it, takes it elsewhere and back.
+
+Every change reads, decides and replaces under one lock, so that of two that come at once none is lost.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from gharial.adapters.files import load_kek, write_private_file
-from gharial.crypto.keyfile import wrap_keyset
-from gharial.crypto.keyset import create_keyset, new_kek, parse_kek
-from gharial.model.errors import AlreadyExists
+from gharial.adapters.files import write_private_file
+from gharial.adapters.key_file import (
+    create_key_file,
+    key_file_lock,
+    load_kek,
+    load_keyset,
+    read_key_file,
+    read_wrapped,
+    replace_key_file,
+)
+from gharial.crypto.keyfile import unwrap_keyset, wrap_keyset
+from gharial.crypto.keyset import Keyset, KeyState, create_keyset, new_kek, parse_kek, rotate, set_state
+from gharial.crypto.keyset_history import find_losses, known_keys
+from gharial.model.errors import AlreadyExists, KeyNeeded
 from gharial.settings import load_settings
 from gharial.wiring.world import SystemClock, random_bytes
+
+RESET_FLAG = "--reset-people-and-credentials"
+"""The option that accepts that digests of people and hashes of credentials change."""
+
+_LAST_S = 253_402_300_799
+"""The end of the year 9999, beyond which no date is written."""
+
+REPLACE_FLAG = "--replace"
+"""The option that accepts that keys are lost."""
 
 
 def make_key_files(key_file: Path, kek_file: Path) -> None:
     """Write a fresh KEK and a fresh keyset wrapped by it, both of mode 0600."""
     kek = new_kek(random_bytes)
     write_private_file(kek_file, kek.encode() + b"\n")
-    _write_keyset(key_file, parse_kek(kek))
+    _create(key_file, parse_kek(kek))
 
 
 def make_key_file(config_path: Path) -> Path:
     """Write the key file that a configuration names, wrapped by the KEK that it names. Raises AlreadyExists."""
-    settings = load_settings(config_path)
-    base = config_path.resolve().parent
-    key_file = base / settings.keys.file
-    kek = load_kek(settings, base)
-    if key_file.exists():
-        raise AlreadyExists(f"there is a key file {key_file} already; a new one would make its tokens unreadable")
-    _write_keyset(key_file, kek)
-    return key_file
+    desk = KeyDesk(config_path)
+    kek = load_kek(desk.settings, desk.base)
+    if desk.key_file.exists():
+        raise AlreadyExists(f"there is a key file {desk.key_file} already; a new one would make its tokens unreadable")
+    _create(desk.key_file, kek)
+    return desk.key_file
 
 
-def _write_keyset(key_file: Path, kek: bytes) -> None:
-    keyset = create_keyset(random_bytes, SystemClock().now_s())
-    write_private_file(key_file, wrap_keyset(keyset, kek, random_bytes))
+def _create(key_file: Path, kek: bytes) -> None:
+    create_key_file(key_file, wrap_keyset(create_keyset(random_bytes, SystemClock().now_s()), kek, random_bytes))
+
+
+class KeyDesk:
+    """The key file of one configuration. Errors name key ids and paths, never material."""
+
+    def __init__(self, config_path: Path) -> None:
+        """Raises ConfigInvalid."""
+        self.settings = load_settings(config_path)
+        self.base = config_path.resolve().parent
+        self.key_file = self.base / self.settings.keys.file
+
+    def load(self) -> Keyset:
+        """Return the keyset. Raises KeyFileUnusable, ConfigInvalid."""
+        return load_keyset(self.settings, self.base)
+
+    def rotate(self) -> Keyset:
+        """Add a new primary and return the keyset; the keys before it still open what they sealed."""
+        return self._change(lambda keyset: rotate(keyset, random_bytes, SystemClock().now_s()))
+
+    def set_state(self, key_id: int, state: KeyState, *, reset: bool = False) -> Keyset:
+        """Put one key into another state and return the keyset.
+
+        Raises KeyUnknown as `crypto.keyset.set_state` does, and KeyNeeded if digests of people and hashes of
+        credentials would change, unless `reset`.
+        """
+
+        def change(keyset: Keyset) -> Keyset:
+            changed = set_state(keyset, key_id, state)
+            if changed.oldest_enabled_id != keyset.oldest_enabled_id and not reset:
+                raise KeyNeeded(
+                    f"key {keyset.oldest_enabled_id} is the oldest enabled key, and key {changed.oldest_enabled_id} "
+                    "would be: all people would count as new and every credential would have to be issued again; "
+                    f"{RESET_FLAG} accepts that"
+                )
+            return changed
+
+        return self._change(change)
+
+    def export(self, target: Path) -> Keyset:
+        """Write a copy of the key file, wrapped as it is, where there is no file yet; return what is in it."""
+        data = read_key_file(self.key_file)
+        # What can't be opened is no backup.
+        keyset = unwrap_keyset(data, load_kek(self.settings, self.base))
+        create_key_file(target, data)
+        return keyset
+
+    def import_(self, source: Path, *, replace: bool = False) -> Keyset:
+        """Make a key file that this KEK wrapped the one of the gateway, and return what is in it.
+
+        Raises KeyNeeded unless `replace` if there is one that holds keys which `source` lacks, or that can't be read.
+        """
+        kek = load_kek(self.settings, self.base)
+        data = read_wrapped(source)
+        keyset = unwrap_keyset(data, kek)
+        with key_file_lock(self.key_file):
+            if self.key_file.exists() and not replace:
+                present = unwrap_keyset(read_key_file(self.key_file), kek)
+                losses = find_losses(known_keys(present), keyset)
+                if losses:
+                    raise KeyNeeded(
+                        f"{source} is older than {self.key_file}, or of another keyset: {'; '.join(losses)}; "
+                        f"{REPLACE_FLAG} accepts that"
+                    )
+            replace_key_file(self.key_file, data)
+        return keyset
+
+    def _change(self, change: Callable[[Keyset], Keyset]) -> Keyset:
+        with key_file_lock(self.key_file):
+            kek = load_kek(self.settings, self.base)
+            changed = change(unwrap_keyset(read_key_file(self.key_file), kek))
+            data = wrap_keyset(changed, kek, random_bytes)
+            # Read back before it replaces anything: what can't be opened again must not get there.
+            unwrap_keyset(data, kek)
+            replace_key_file(self.key_file, data)
+        return changed
+
+
+def describe_keys(keyset: Keyset) -> dict[str, Any]:
+    """Return what may be shown of a keyset, as JSON: its keys in the order of their making, and what hangs on which."""
+    return {
+        "keyset": keyset.keyset_id,
+        "primary": keyset.primary_id,
+        "oldest_enabled": keyset.oldest_enabled_id,
+        "keys": [
+            {
+                "id": key.id,
+                "state": key.state.value,
+                "created": datetime.fromtimestamp(min(key.created_s, _LAST_S), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "seals": key.id == keyset.primary_id,
+                "people_and_credentials": key.id == keyset.oldest_enabled_id,
+            }
+            for key in keyset.keys
+        ],
+    }
+
+
+def what_dies_with(keyset: Keyset, key_id: int) -> list[str]:
+    """Return what is lost for good when this key is destroyed, a sentence each. Raises KeyUnknown if it may not be."""
+    gone = set_state(keyset, key_id, KeyState.DESTROYED)
+    described = describe_keys(keyset)["keys"]
+    index = next(number for number, key in enumerate(described) if key["id"] == key_id)
+    until = f" to {described[index + 1]['created']}" if index + 1 < len(described) else ""
+    sealed = f"(primary from {described[index]['created']}{until})"
+    lines = [f"Every token and entity tag made with key {key_id} {sealed} is refused for ever, and opens nowhere."]
+    if gone.oldest_enabled_id != keyset.oldest_enabled_id:
+        lines.append(
+            f"Digests of people and hashes of credentials hang on key {key_id}: all people count as new, and every "
+            "credential must be issued again."
+        )
+    lines.append("Copies of the key file that were made before still hold it: destroy them too, if it must be gone.")
+    return lines

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from gharial.adapters.admin import AdminClient
-from gharial.adapters.files import load_keyset
+from gharial.adapters.key_file import load_keyset
 from gharial.crypto.digest import credential_hash
 from gharial.gate.operate import ClientFacts, Operations
 from gharial.model.errors import RequestMalformed

@@ -1,0 +1,96 @@
+"""The key file on disk: read if it is private, replaced as a whole, and changed by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from gharial.adapters.files import load_secret, write_private_file
+from gharial.adapters.replace_file import replace_file, sync_folder
+from gharial.crypto.keyfile import MAX_FILE_BYTES, unwrap_keyset
+from gharial.crypto.keyset import Keyset, parse_kek
+from gharial.model.errors import AlreadyExists, KeyFileUnusable, KeyFileUnwritable
+from gharial.settings import Settings
+
+
+def load_kek(settings: Settings, base: Path) -> bytes:
+    """Return the key that wraps the key file. Raises ConfigInvalid or KeyFileUnusable."""
+    return parse_kek(load_secret(settings.keys.kek, base))
+
+
+def load_keyset(settings: Settings, base: Path) -> Keyset:
+    """Return the keyset of the key file. Raises KeyFileUnusable, also where there is no file."""
+    return unwrap_keyset(read_key_file(base / settings.keys.file), load_kek(settings, base))
+
+
+def read_key_file(path: Path) -> bytes:
+    """Return what stands in a key file. Raises KeyFileUnusable, also where others can read it."""
+    try:
+        with path.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_mode & 0o077:
+                raise KeyFileUnusable(f"the key file {path} can be read by others; chmod 600 it")
+            return stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        hint = "'gharial keys init' makes one" if isinstance(error, FileNotFoundError) else type(error).__name__
+        raise KeyFileUnusable(f"the key file {path} can't be read: {hint}") from None
+
+
+def read_wrapped(path: Path) -> bytes:
+    """Return what stands in a copy of a key file; who may read it does not matter. Raises KeyFileUnusable."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise KeyFileUnusable(f"{path} can't be read ({error.strerror or type(error).__name__})") from None
+
+
+def replace_key_file(path: Path, data: bytes) -> None:
+    """Put a key file in the place of the one at `path`, or where there is none; durable when it returns.
+
+    A link stays one: the file that it leads to is replaced. Raises KeyFileUnwritable; the old file is whole then.
+    """
+    real = path.resolve()
+    try:
+        real.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        replace_file(real, data)
+    except OSError as error:
+        raise KeyFileUnwritable(_why_unwritable(path, error)) from None
+
+
+def create_key_file(path: Path, data: bytes) -> None:
+    """Write a key file where there is none. Raises AlreadyExists, KeyFileUnwritable."""
+    try:
+        write_private_file(path, data)
+        sync_folder(path.parent)
+    except FileExistsError:
+        raise AlreadyExists(f"there is a file {path} already") from None
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise KeyFileUnwritable(_why_unwritable(path, error)) from None
+
+
+@contextlib.contextmanager
+def key_file_lock(path: Path) -> Iterator[None]:
+    """Hold a key file for one process that reads, changes and replaces it; others wait. Raises KeyFileUnwritable.
+
+    The lock is a file beside it (`NAME.lock`), since the key file itself is another one after each change.
+    """
+    lock = path.resolve().with_name(f"{path.resolve().name}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise KeyFileUnwritable(_why_unwritable(lock, error)) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _why_unwritable(path: Path, error: OSError) -> str:
+    return f"{path} can't be written ({error.strerror or type(error).__name__}); what stood there is unchanged"

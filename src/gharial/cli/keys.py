@@ -1,0 +1,199 @@
+"""`gharial keys`: the key file from its making to the end of each of its keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gharial.cli.output import config_option, fail, json_option, note, print_json, print_table, speaks_errors
+
+if TYPE_CHECKING:
+    from gharial.crypto.keyset import Keyset
+
+key_argument = click.argument("key_id", metavar="ID", type=click.IntRange(1, 2**31 - 1))
+reset_option = click.option(
+    "--reset-people-and-credentials",
+    "reset",
+    is_flag=True,
+    help="Accept that all people count as new and every credential must be issued again.",
+)
+
+
+@click.group()
+def keys() -> None:
+    """Make keys, and look after them.
+
+    \b
+    gharial keys list
+    gharial keys rotate                           a new primary; old tokens still open
+    gharial keys export --wrapped keys-backup.json
+    """
+
+
+@keys.command("init")
+@config_option
+@speaks_errors
+def keys_init(config_path: Path) -> None:
+    """Make the key file that the configuration names, wrapped by its KEK.
+
+    \b
+    export GHARIAL_KEK=$(gharial keys new-kek)
+    gharial keys init
+    """
+    from gharial.wiring.keyfiles import make_key_file
+
+    click.echo(f"{make_key_file(config_path)} is made (mode 0600)")
+
+
+@keys.command("new-kek")
+def new_kek_command() -> None:
+    """Print a fresh key-encryption key: 32 random bytes in base64, for an environment or a mounted secret."""
+    import os
+
+    from gharial.crypto.keyset import new_kek
+
+    click.echo(new_kek(os.urandom))
+
+
+@keys.command("list")
+@config_option
+@json_option
+@speaks_errors
+def list_(config_path: Path, as_json: bool) -> None:
+    """Show the keys of the key file, oldest first: ids, states and times, and what hangs on which."""
+    from gharial.wiring.keyfiles import KeyDesk, describe_keys
+
+    _print_keys(describe_keys(KeyDesk(config_path).load()), as_json)
+
+
+@keys.command("rotate")
+@config_option
+@speaks_errors
+def rotate(config_path: Path) -> None:
+    """Make a new primary key; what earlier keys sealed still opens."""
+    from gharial.wiring.keyfiles import KeyDesk
+
+    keyset = KeyDesk(config_path).rotate()
+    click.echo(f"key {keyset.primary_id} is the primary")
+
+
+@keys.command("disable")
+@key_argument
+@reset_option
+@config_option
+@speaks_errors
+def disable(key_id: int, reset: bool, config_path: Path) -> None:
+    """Refuse what key ID sealed, until it is enabled again."""
+    from gharial.crypto.keyset import KeyState
+    from gharial.wiring.keyfiles import KeyDesk
+
+    KeyDesk(config_path).set_state(key_id, KeyState.DISABLED, reset=reset)
+    click.echo(f"key {key_id} is disabled; 'gharial keys enable {key_id}' undoes it")
+
+
+@keys.command("enable")
+@key_argument
+@reset_option
+@config_option
+@speaks_errors
+def enable(key_id: int, reset: bool, config_path: Path) -> None:
+    """Let a disabled key ID open again what it sealed."""
+    from gharial.crypto.keyset import KeyState
+    from gharial.wiring.keyfiles import KeyDesk
+
+    KeyDesk(config_path).set_state(key_id, KeyState.ENABLED, reset=reset)
+    click.echo(f"key {key_id} is enabled")
+
+
+@keys.command("destroy")
+@key_argument
+@reset_option
+@click.option("--yes", is_flag=True, help="Do not ask, for scripts.")
+@config_option
+@speaks_errors
+def destroy(key_id: int, reset: bool, yes: bool, config_path: Path) -> None:
+    """Remove the material of key ID for good, after saying what dies with it."""
+    from gharial.crypto.keyset import KeyState
+    from gharial.wiring.keyfiles import KeyDesk, what_dies_with
+
+    desk = KeyDesk(config_path)
+    for line in what_dies_with(desk.load(), key_id):
+        note(line)
+    if not yes and not _confirmed(key_id):
+        fail(f"key {key_id} is as it was; nothing was destroyed")
+    desk.set_state(key_id, KeyState.DESTROYED, reset=reset)
+    click.echo(f"key {key_id} is destroyed")
+
+
+@keys.command("export")
+@click.option(
+    "--wrapped",
+    "target",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Where to write the copy, still wrapped by the KEK; a file that is there is not overwritten.",
+)
+@config_option
+@speaks_errors
+def export(target: Path, config_path: Path) -> None:
+    """Write a copy of the key file, wrapped as it is, after a look whether the KEK opens it."""
+    from gharial.wiring.keyfiles import KeyDesk
+
+    keyset = KeyDesk(config_path).export(target)
+    click.echo(f"{target} holds {_count(keyset)}, wrapped; without the KEK it is of no use")
+
+
+@keys.command("import")
+@click.argument("source", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--replace", is_flag=True, help="Accept that keys are lost which FILE does not hold.")
+@config_option
+@speaks_errors
+def import_(source: Path, replace: bool, config_path: Path) -> None:
+    """Put the keys of an exported FILE in the place of the key file; an older copy is refused."""
+    from gharial.wiring.keyfiles import KeyDesk
+
+    desk = KeyDesk(config_path)
+    keyset = desk.import_(source, replace=replace)
+    click.echo(f"{desk.key_file} holds {_count(keyset)}; key {keyset.primary_id} is the primary")
+
+
+def _print_keys(found: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    rows = found["keys"]
+    assert isinstance(rows, list)  # noqa: S101 - its shape is `describe_keys`'s
+    print_table(
+        "",
+        ["key", "state", "made", "for"],
+        [
+            [
+                key["id"],
+                key["state"],
+                key["created"],
+                ", ".join(
+                    what
+                    for what, is_so in (
+                        ("new tokens (primary)", key["seals"]),
+                        ("people and credentials", key["people_and_credentials"]),
+                    )
+                    if is_so
+                ),
+            ]
+            for key in rows
+        ],
+    )
+
+
+def _confirmed(key_id: int) -> bool:
+    try:
+        return click.confirm(f"Destroy key {key_id} for good?", err=True)
+    except click.Abort:
+        return False
+
+
+def _count(keyset: Keyset) -> str:
+    return "1 key" if len(keyset.keys) == 1 else f"{len(keyset.keys)} keys"

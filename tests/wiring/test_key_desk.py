@@ -1,0 +1,218 @@
+"""What an operator does with a key file: nothing is lost, nothing is half written, and no key is shown."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.key_needles import key_needles, leaks_in, leaks_in_error, leaks_in_files, materials
+
+from gharial.crypto.keyset import KeyState, parse_kek
+from gharial.crypto.token import Binding, open_token, seal_token
+from gharial.model.errors import AlreadyExists, GharialError, KeyFileUnusable, KeyFileUnwritable, KeyNeeded, KeyUnknown
+from gharial.model.finding import Kind
+from gharial.wiring.keyfiles import KeyDesk, describe_keys, make_key_files, what_dies_with
+
+CONFIG = """\
+upstreams: { api: { url: "http://127.0.0.1:9" } }
+routes: [{ route: all, match: "ANY /**", upstream: api, pass: true }]
+keys: { file: run/keys.json, kek: file:secret/kek }
+"""
+EMAIL = Binding("default", "email", "client", "acme")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration with a fresh key file."""
+    path = tmp_path / "gharial.yaml"
+    path.write_text(CONFIG)
+    make_key_files(tmp_path / "run" / "keys.json", tmp_path / "secret" / "kek")
+    return path
+
+
+@pytest.fixture
+def desk(config: Path) -> KeyDesk:
+    return KeyDesk(config)
+
+
+def kek_of(desk: KeyDesk) -> bytes:
+    return parse_kek((desk.base / "secret" / "kek").read_text())
+
+
+def test_a_rotation_adds_a_primary_and_old_tokens_still_open(desk: KeyDesk):
+    """The file has one key more, mode 0600 as before; what the key before it sealed opens with the new file."""
+    before = desk.load()
+    token = seal_token(before, EMAIL, Kind.STRING, "ann@ex.example")
+    desk.rotate()
+    after = desk.load()
+    assert after.keys[:1] == before.keys
+    assert after.primary_id == after.keys[1].id != before.primary_id
+    assert open_token(after, EMAIL, token) == (Kind.STRING, "ann@ex.example")
+    assert stat.S_IMODE(desk.key_file.stat().st_mode) == 0o600
+
+
+def test_processes_that_rotate_at_once_lose_nothing(desk: KeyDesk, config: Path):
+    """Four processes with five rotations each leave twenty keys more, and a file that opens."""
+    code = "import sys; from pathlib import Path; from gharial.wiring.keyfiles import KeyDesk\n"
+    code += "for _ in range(5): KeyDesk(Path(sys.argv[1])).rotate()"
+    running = [subprocess.Popen([sys.executable, "-c", code, str(config)]) for _ in range(4)]
+    assert [process.wait(60) for process in running] == [0] * 4
+    assert len(desk.load().keys) == 21
+
+
+def test_a_disabled_key_refuses_and_comes_back(desk: KeyDesk):
+    """A token of a disabled key is refused, and opens again when the key is enabled."""
+    desk.rotate()
+    second = desk.load()
+    token = seal_token(second, EMAIL, Kind.STRING, "ann")
+    desk.rotate()
+    with pytest.raises(GharialError):
+        open_token(desk.set_state(second.primary_id, KeyState.DISABLED), EMAIL, token)
+    assert open_token(desk.set_state(second.primary_id, KeyState.ENABLED), EMAIL, token)[1] == "ann"
+
+
+def test_the_oldest_enabled_key_is_not_changed_by_accident(desk: KeyDesk):
+    """Disabling, destroying and also enabling what makes another key the oldest needs the option that says so."""
+    oldest = desk.load().primary_id
+    desk.rotate()
+    before = desk.key_file.read_bytes()
+    for state in (KeyState.DISABLED, KeyState.DESTROYED):
+        with pytest.raises(KeyNeeded, match=f"key {oldest} is the oldest.*--reset-people-and-credentials"):
+            desk.set_state(oldest, state)
+    assert desk.key_file.read_bytes() == before
+    desk.set_state(oldest, KeyState.DISABLED, reset=True)
+    with pytest.raises(KeyNeeded, match="--reset-people-and-credentials"):
+        desk.set_state(oldest, KeyState.ENABLED)
+    desk.set_state(oldest, KeyState.ENABLED, reset=True)
+    assert desk.load().oldest_enabled_id == oldest
+
+
+def test_what_dies_with_a_key_is_said(desk: KeyDesk):
+    """Tokens, copies, and for the oldest enabled key people and credentials too; the primary may not be destroyed."""
+    oldest = desk.load().primary_id
+    newest = desk.rotate().primary_id
+    assert "people" in " ".join(what_dies_with(desk.load(), oldest))
+    desk.rotate()
+    said = " ".join(what_dies_with(desk.load(), newest))
+    assert str(newest) in said
+    assert "people" not in said
+    desk.set_state(newest, KeyState.DESTROYED)
+    entry = next(key for key in json.loads(desk.key_file.read_text())["keys"] if key["id"] == newest)
+    assert (entry["state"], entry["wrapped"]) == ("destroyed", "")
+    for wrong in (desk.load().primary_id, 1):
+        with pytest.raises(KeyUnknown, match=str(wrong)):
+            what_dies_with(desk.load(), wrong)
+
+
+@pytest.mark.parametrize("step", ["open", "write", "fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_whole(desk: KeyDesk, monkeypatch, step: str):
+    """Wherever the disk fails: the file is byte for byte the old one, nothing lies beside it, the error says so."""
+    before = desk.key_file.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if step == "open":
+        real = os.open
+        monkeypatch.setattr(os, "open", lambda path, *rest: fail() if ".new" in str(path) else real(path, *rest))
+    elif step == "write":
+        monkeypatch.setattr(os, "fdopen", fail)
+    elif step == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+        monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(KeyFileUnwritable, match=r"No space left.*unchanged"):
+        desk.rotate()
+    monkeypatch.undo()
+    assert desk.key_file.read_bytes() == before
+    assert sorted(path.name for path in desk.key_file.parent.iterdir()) == ["keys.json", "keys.json.lock"]
+
+
+def test_a_key_file_behind_a_link_is_replaced_where_it_lies(desk: KeyDesk, tmp_path: Path):
+    """The link stays a link; the file that it leads to is the new one."""
+    real = tmp_path / "elsewhere.json"
+    desk.key_file.rename(real)
+    desk.key_file.symlink_to(real)
+    desk.rotate()
+    assert desk.key_file.is_symlink()
+    assert len(desk.load().keys) == 2
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+
+
+def test_an_export_comes_back_and_an_older_one_is_refused(desk: KeyDesk, tmp_path: Path):
+    """An export restores a lost file byte for byte; put over a newer one it is refused by the key that it lacks."""
+    copy = tmp_path / "copy.json"
+    desk.export(copy)
+    data = desk.key_file.read_bytes()
+    assert (copy.read_bytes(), stat.S_IMODE(copy.stat().st_mode)) == (data, 0o600)
+    with pytest.raises(AlreadyExists):
+        desk.export(copy)
+    desk.key_file.unlink()
+    desk.import_(copy)
+    assert desk.key_file.read_bytes() == data
+    new = desk.rotate().primary_id
+    with pytest.raises(KeyNeeded, match=f"key {new} is not in it.*--replace"):
+        desk.import_(copy)
+    desk.import_(copy, replace=True)
+    assert desk.key_file.read_bytes() == data
+
+
+def test_an_import_brings_no_destroyed_key_back(desk: KeyDesk, tmp_path: Path):
+    """A copy from before a key was destroyed holds the key: it is refused, and the key is named."""
+    desk.rotate()
+    middle = desk.rotate().keys[1].id
+    desk.export(tmp_path / "copy.json")
+    desk.set_state(middle, KeyState.DESTROYED)
+    with pytest.raises(KeyNeeded, match=f"key {middle} was destroyed"):
+        desk.import_(tmp_path / "copy.json")
+
+
+def test_no_command_shows_a_key(desk: KeyDesk, tmp_path: Path):
+    """No key and no KEK, in any spelling, is in what is listed, in an error with its local variables, or in a file."""
+    first = desk.load()
+    needles = [*key_needles(*materials(first, desk.rotate()), kek_of(desk))]
+    shown = [
+        json.dumps(describe_keys(desk.load())),
+        repr(desk.load()),
+        repr(desk),
+        *what_dies_with(desk.load(), first.primary_id),
+    ]
+    assert leaks_in("\n".join(shown), needles) == []
+    (tmp_path / "cut.json").write_bytes(desk.key_file.read_bytes()[:-9])
+    errors: list[BaseException] = []
+    for work in (
+        lambda: desk.set_state(first.primary_id, KeyState.DISABLED),
+        lambda: desk.set_state(1, KeyState.ENABLED),
+        lambda: desk.import_(tmp_path / "cut.json"),
+        lambda: desk.import_(tmp_path / "nothing.json"),
+        lambda: desk.export(desk.key_file),
+    ):
+        with pytest.raises(GharialError) as caught:
+            work()
+        errors.append(caught.value)
+    desk.key_file.chmod(0o644)
+    with pytest.raises(KeyFileUnusable) as caught:
+        desk.rotate()
+    for error in (*errors, caught.value):
+        assert leaks_in_error(error, needles) == []
+    assert leaks_in_files(tmp_path, needles, but=[desk.base / "secret" / "kek"]) == []
+
+
+def test_the_needles_are_found_in_every_spelling():
+    """The search above finds a key in hexadecimal, base64 at any place, and a repr: it can fail."""
+    import base64
+
+    secret = bytes(range(100, 132))
+    for text in (
+        secret.hex(),
+        repr(secret),
+        base64.b64encode(b"x" + secret).decode(),
+        base64.b64encode(secret + b"yz").decode(),
+    ):
+        assert leaks_in(f"key={text}!", key_needles(secret))

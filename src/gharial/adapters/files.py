@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gharial.adapters.active_file import ActiveTexts
-from gharial.gate.publishing import PolicyText, find_unrunnable
+from gharial.gate.publishing import PolicyText, by_name, find_unrunnable
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
 from gharial.model.errors import ConfigInvalid, PolicyInvalid, Problem
 from gharial.model.plan import Mode
@@ -113,17 +113,15 @@ def _readable(files: Iterable[Path], base: Path, problems: list[Problem]) -> Ite
 
 
 def _load_policies(settings: Settings, base: Path, active: ActiveTexts | None) -> dict[str, Policy]:
-    found: dict[str, Policy] = {}
+    policies: list[Policy] = []
     problems: list[Problem] = []
     for text in _readable(policy_files(settings, base), base, problems) if active is None else active.policies:
         try:
-            policy = parse_policy(text.text, text.file)
+            policies.append(parse_policy(text.text, text.file))
         except PolicyInvalid as error:
             problems.extend(error.problems)
-            continue
-        if policy.name in found:
-            problems.append(Problem(text.file, 1, 1, f"another file holds a policy '{policy.name}' already"))
-        found[policy.name] = policy
+    found, repeated = by_name(policies)
+    problems.extend(repeated)
     if problems:
         raise PolicyInvalid(problems)
     return found

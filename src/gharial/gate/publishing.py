@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gharial.gate.ports import Clock, Store
@@ -29,6 +29,18 @@ def find_unrunnable(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> li
         except ValueError as error:
             problems.append(Problem(policy.file, 1, 1, f"a selector can't be run on route {route}: {error}"))
     return problems
+
+
+def by_name(policies: Iterable[Policy]) -> tuple[dict[str, Policy], list[Problem]]:
+    """Return policies by their names, and a mistake for each of a name that a file before it, sorted, has already."""
+    found: dict[str, Policy] = {}
+    problems = []
+    for policy in sorted(policies, key=lambda p: p.file):
+        first = found.setdefault(policy.name, policy)
+        if first is not policy:
+            what = f"the file {first.file} holds a policy '{policy.name}' already"
+            problems.append(Problem(policy.file, 1, 1, what))
+    return found, problems
 
 
 RunTests = Callable[[Policy, RouteTable], Sequence[str]]
@@ -139,19 +151,18 @@ class Publishing:
         return policies, failed
 
     def _parse(self, texts: Sequence[PolicyText]) -> dict[str, Policy]:
-        found: dict[str, Policy] = {}
+        policies: list[Policy] = []
         problems: list[Problem] = []
         for text in texts:
             try:
-                policy = parse_policy(text.text, text.file)
+                policies.append(parse_policy(text.text, text.file))
             except PolicyInvalid as error:
                 problems.extend(error.problems)
-                continue
+        found, repeated = by_name(policies)
+        problems.extend(repeated)
+        for policy in policies:
             covered = {r.name: r.template.params for r in self._routes.rules if r.policy == policy.name}
             problems.extend(check_policy(policy, covered) or find_unrunnable(policy, covered))
-            if policy.name in found:
-                problems.append(Problem(text.file, 1, 1, f"another file holds a policy '{policy.name}' already"))
-            found[policy.name] = policy
         if problems:
             raise PolicyInvalid(problems)
         return found
@@ -184,7 +195,7 @@ class Publishing:
             latest.setdefault(record.policy, record.digest)
         by_file = {policy.file: policy for policy in policies.values()}
         records = []
-        for text in texts:
+        for text in sorted(texts, key=lambda t: t.file):
             policy = by_file[text.file]
             digest = hashlib.sha256(text.text.encode()).hexdigest()
             if latest.get(policy.name) == digest:

@@ -242,11 +242,14 @@ def _parse_where(node: Node, notes: Notes) -> Where:
 
 
 def _note_shared_detectors(tags: Mapping[str, Tag], notes: Notes) -> None:
-    owners: dict[str, Tag] = {}
-    for tag in sorted(tags.values(), key=lambda t: (t.line, t.column)):
-        if tag.detect and owners.setdefault(tag.detect, tag) is not tag:
-            first = owners[tag.detect]
-            what = f"what looks like '{tag.detect}' is the tag '{first.name}' already (line {first.line})"
+    owners: dict[str, list[Tag]] = {}
+    for tag in tags.values():
+        if tag.detect:
+            owners.setdefault(tag.detect, []).append(tag)
+    for detector, own in owners.items():
+        names = ", ".join(f"'{name}'" for name in sorted(tag.name for tag in own))
+        for tag in sorted(own, key=lambda t: (t.line, t.column))[1:]:
+            what = f"what looks like '{detector}' is one tag only, and here are {names}"
             notes.add(Scalar(None, "", tag.line, tag.column), what)
 
 
@@ -286,21 +289,21 @@ def _members(entry: Entry, tags: frozenset[str], groups: Mapping[str, Entry], no
 
 
 def _note_cycles(stuck: list[str], waiting: Mapping[str, list[str]], groups: Mapping[str, Entry], notes: Notes) -> None:
-    """Note each cycle once, at the group of it that is written first. `stuck` are in a cycle or lead into one."""
+    """Note cycles, each once, at the group in it whose name comes first. `stuck` are in a cycle or lead into one."""
     seen: set[str] = set()
     remaining = set(stuck)
-    for start in stuck:
+    # In the order of names: which of several cycles that share a group is told must not hang on the order of writing.
+    for start in sorted(stuck):
         path: list[str] = []
         name = start
         while name not in seen:
             seen.add(name)
             path.append(name)
             # Each stuck group waits for at least one other stuck group, so the walk ends in a cycle.
-            name = next(m for m in waiting[name] if m in remaining)
+            name = min(m for m in waiting[name] if m in remaining)
         if name in path:
             cycle = path[path.index(name) :]
-            first = min(cycle, key=lambda n: (groups[n].key.line, groups[n].key.column))
-            at = cycle.index(first)
+            at = cycle.index(min(cycle))
             shown = [*cycle[at:], *cycle[:at]]
-            chain = " -> ".join([*shown[:5], *(["…"] if len(shown) > 5 else []), first])
-            notes.add(groups[first], f"groups can't contain each other: {chain}")
+            chain = " -> ".join([*shown[:5], *(["…"] if len(shown) > 5 else []), shown[0]])
+            notes.add(groups[shown[0]], f"groups can't contain each other: {chain}")

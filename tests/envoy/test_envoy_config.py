@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gharial.adapters.envoy import process
-from gharial.adapters.envoy.config import EnvoyPaths, EnvoyRoute, bootstrap, buffer_limit_bytes, envoy_routes
+from gharial.adapters.envoy.config import (
+    EnvoyPaths,
+    EnvoyRoute,
+    bootstrap,
+    buffer_limit_bytes,
+    envoy_routes,
+    route_file,
+)
 from gharial.gate.routes import RouteKind, RouteRule, parse_template
 from gharial.settings import Settings
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "envoy"
-PATHS = EnvoyPaths(Path("/run/gharial/gate/gate.sock"), Path("/run/gharial/envoy-admin.sock"))
+SOCKETS = EnvoyPaths(Path("/run/gharial/gate/gate.sock"), Path("/run/gharial/envoy-admin.sock"))
+PATHS = replace(SOCKETS, routes=Path("/run/gharial/envoy-routes.json"))
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -42,8 +51,8 @@ def rules(of: Settings) -> list[RouteRule]:
     return [RouteRule(r.route, parse_template(r.match), kinds[r.policy], r.policy or "") for r in of.routes]
 
 
-def made(of: Settings) -> dict[str, Any]:
-    return bootstrap(of, PATHS, envoy_routes(of, rules(of)), ca_bundle=BUNDLE)
+def made(of: Settings, paths: EnvoyPaths = PATHS) -> dict[str, Any]:
+    return bootstrap(of, paths, envoy_routes(of, rules(of)), ca_bundle=BUNDLE)
 
 
 def manager(config: dict[str, Any]) -> dict[str, Any]:
@@ -68,12 +77,16 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_configuration_is_the_golden_one(case: str, update_golden: bool):
     """Every change to what Envoy is told shows in a diff (`--update-golden`, then read it)."""
-    path = CORPUS / case / "envoy.json"
-    text = json.dumps(made(CASES[case]), indent=1) + "\n"
-    if update_golden:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    assert path.read_text() == text
+    of = CASES[case]
+    for name, text in (
+        ("envoy.json", json.dumps(made(of), indent=1) + "\n"),
+        ("envoy-routes.json", route_file(of, envoy_routes(of, rules(of))).data.decode() + "\n"),
+    ):
+        path = CORPUS / case / name
+        if update_golden:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert path.read_text() == text
 
 
 @pytest.mark.envoy
@@ -81,7 +94,7 @@ async def test_envoy_accepts_it_without_a_word(tmp_path):
     """No warning of a deprecated field, of all that `up` can generate."""
     envoy = process.find_envoy()
     assert envoy is not None
-    config = made(CASES["plain"])
+    config = made(CASES["plain"], SOCKETS)
     ca = next(path for path in (BUNDLE, Path("/etc/ssl/cert.pem")) if path.exists())
     text = json.dumps(config).replace("/etc/crm-ca.pem", str(ca)).replace(str(BUNDLE), str(ca))
     path = tmp_path / "envoy.json"
@@ -108,6 +121,10 @@ def test_what_must_hold_for_any_settings(body, header, in_flight, kinds):
     routes = [EnvoyRoute(f"r{n}", (), f"/{n}", "local", kind) for n, kind in enumerate(kinds)]
     config = bootstrap(of, PATHS, routes, ca_bundle=BUNDLE)
     http = manager(config)
+    (table,) = json.loads(route_file(of, routes).data)["resources"]
+    # The same table, whether it stands in the configuration or in a file; never in both.
+    assert manager(bootstrap(of, SOCKETS, routes, ca_bundle=BUNDLE))["route_config"].items() <= table.items()
+    assert ("route_config" in http, http["rds"]["route_config_name"]) == (False, table["name"])
     gate, router = http["http_filters"]
     assert (gate["name"], router["name"]) == ("gate", "router")
     ext_proc = gate["typed_config"]
@@ -116,8 +133,8 @@ def test_what_must_hold_for_any_settings(body, header, in_flight, kinds):
     assert ext_proc["processing_mode"]["response_body_mode"] == "BUFFERED"
     assert "observability_mode" not in ext_proc
     # The gate is switched on for the whole table of routes; only the last entry, which leads nowhere, is without it.
-    assert http["route_config"]["typed_per_filter_config"]["gate"]["overrides"] == {}
-    *real, last = http["route_config"]["virtual_hosts"][0]["routes"]
+    assert table["typed_per_filter_config"]["gate"]["overrides"] == {}
+    *real, last = table["virtual_hosts"][0]["routes"]
     assert last["direct_response"] == {"status": 404}
     assert "route" not in last
     body_modes = {RouteKind.PROTECT: "BUFFERED", RouteKind.SHADOW: "STREAMED", RouteKind.PASS: "NONE"}

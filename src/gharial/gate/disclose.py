@@ -59,7 +59,7 @@ async def disclose(
     limits: Limits,
     keyset: Keyset,
     tenant: str,
-    path_people: Sequence[tuple[str, str]],
+    request_people: Sequence[tuple[str, str]],
     meter: BudgetBook,
     principal: str,
     ledger: str,
@@ -69,15 +69,15 @@ async def disclose(
 ) -> Disclosure:
     """Rewrite `body` by the plan and reserve budgets for the people in it.
 
-    `path_people` are (id space, text) of persons that the request's path names. `ledger` is the name under which the
-    meter keeps the charges (the policy's). Raises the errors of the payload room; the reservation of an exchange that
-    is refused later stays, so that refusing can't be used to count fewer people than were at stake.
+    `request_people` are (id space, text) of persons that the request's path or query names. `ledger` is the name under
+    which the meter keeps the charges (the policy's). Raises the errors of the payload room; the reservation of an
+    exchange that is refused later stays, so that refusing can't be used to count fewer people than were at stake.
     """
     plan = prepared.plan
     reader = await _off_loop(lambda: open_body(plan, media, body, limits), len(body))
     scopes = await _off_loop(reader.survey, len(body))
-    holds, consents = await _holds(prepared, scopes, path_people, consent) if plan.conditions else (None, None)
-    people = _people_of(scopes, keyset, tenant, path_people, exchange_id, holds)
+    holds, consents = await _holds(prepared, scopes, request_people, consent) if plan.conditions else (None, None)
+    people = _people_of(scopes, keyset, tenant, request_people, exchange_id, holds)
     # The time of the reservation, not of the request: the upstream or the consent resolver may have taken long.
     reservation = meter.reserve(principal, ledger, plan, people, now_s())
     rewritten = await _off_loop(lambda: reader.finish(reservation.variants, prepared.transforms), len(body))
@@ -95,14 +95,14 @@ async def disclose(
 
 
 async def _holds(
-    prepared: Prepared, scopes: Sequence[Scope], path_people: Sequence[Person], consent: Consent
+    prepared: Prepared, scopes: Sequence[Scope], request_people: Sequence[Person], consent: Consent
 ) -> tuple[tuple[frozenset[int], ...], Mapping[Person, frozenset[str]] | None]:
     """Return which conditions hold for each scope, and who consented to what (None: nobody had to be asked).
 
     Consent is asked for in one batch, and only where it matters.
     """
     conditions = prepared.conditions
-    named = [scope.subjects or tuple(path_people) for scope in scopes]
+    named = [scope.subjects or tuple(request_people) for scope in scopes]
     everybody = tuple(dict.fromkeys(person for own in named for person in own))
     consents = await consent.fetch(everybody) if conditions.ask_consent and everybody else None
     return find_holds(conditions, scopes, named, consents or {}, prepared.transforms), consents
@@ -139,15 +139,15 @@ def _people_of(
     scopes: Sequence[Scope],
     keyset: Keyset,
     tenant: str,
-    path_people: Sequence[tuple[str, str]],
+    request_people: Sequence[tuple[str, str]],
     exchange_id: str,
     holds: Sequence[frozenset[int]] | None,
 ) -> tuple[ScopePeople, ...]:
-    in_path = tuple(person_digest(keyset, tenant, space, text) for space, text in path_people)
+    in_request = tuple(person_digest(keyset, tenant, space, text) for space, text in request_people)
     return tuple(
         ScopePeople(
             tuple(person_digest(keyset, tenant, space, text) for space, text in scope.subjects)
-            or in_path
+            or in_request
             or (f"{_UNKNOWN}{exchange_id}:{index}",),
             scope.cells,
             holds[index] if holds is not None else frozenset(),

@@ -8,7 +8,7 @@ adapter refuses for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -43,7 +43,7 @@ from gharial.gate.publish import Prepared
 from gharial.gate.routes import RouteKind, RouteRule, check_request_line, replace_params
 from gharial.gate.services import Services
 from gharial.gate.story import Story
-from gharial.gate.tokens import resolve_params
+from gharial.gate.tokens import Resolved, resolve_tokens
 from gharial.model.caller import Caller
 from gharial.model.errors import (
     BodyTooLarge,
@@ -56,6 +56,7 @@ from gharial.model.errors import (
     UpstreamUnreachable,
     problem_body,
 )
+from gharial.model.place import Carrier
 from gharial.payload.media import Media, choose_reader, narrow_accept_encoding
 from gharial.watch.meter import Crossing
 
@@ -71,7 +72,7 @@ class GateExchange:
         # What is unknown is treated as the strictest: until a route is found, nothing may pass.
         self._kind = RouteKind.PROTECT
         self._policies = services.publisher.active
-        self._path_people: tuple[tuple[str, str], ...] = ()
+        self._request_people: tuple[tuple[str, str], ...] = ()
         self._replacement: ForwardBody | None = None
         self._location_shown = False
         self._upstream_path = ""
@@ -114,18 +115,20 @@ class GateExchange:
         self._identify(head)
         prepared = self._decide(rule)
         refuse_probing(prepared.plan.probes, query)
-        resolved = resolve_params(prepared.plan, match.params, self._s.keyset, self._caller)
-        self._story.reidentified = resolved.counts
-        self._name_path_people(prepared, resolved.params)
-        target = None
-        if resolved.changed:
-            path = replace_params(rule.template, path, resolved.changed)
-            target = path + question + query
-        self._upstream_path = path
         remove |= request_headers_to_remove(head.headers, head.method)
+        resolved = self._resolve(prepared, match.params, head, remove)
+        self._story.reidentified = resolved.counts
+        target = None
+        if resolved.changed or resolved.query is not None:
+            path = replace_params(rule.template, path, resolved.changed)
+            target = path + question + (query if resolved.query is None else resolved.query)
+        self._upstream_path = path
         accept = narrow_accept_encoding(all_values(head.headers, "accept-encoding"))
         conditions = resolve_conditions(head.headers, head.method, self._open_etag)
-        return ForwardRequest(target, (("accept-encoding", accept), *conditions, *extra), tuple(sorted(remove)))
+        # Removals come first: of a header that was resolved nothing but what is set here goes on.
+        remove |= {name for name, _ in resolved.headers}
+        set_headers = (("accept-encoding", accept), *conditions, *resolved.headers, *extra)
+        return ForwardRequest(target, set_headers, tuple(sorted(remove)))
 
     def _identify(self, head: RequestHead) -> None:
         self._story.caller = self._s.identifier.identify(head.headers, self._story.started_s, head.peer).caller
@@ -146,17 +149,25 @@ class GateExchange:
             self._identify(head)
             prepared = self._decide(rule)
             refuse_probing(prepared.plan.probes, head.target.partition("?")[2])
-            self._name_path_people(prepared, params)
+            self._resolve(prepared, params, head, frozenset())
         except GharialError as error:
             self._shadow_refusal = error
 
-    def _name_path_people(self, prepared: Prepared, params: Mapping[str, str]) -> None:
-        self._story.params = params
-        self._path_people = tuple(
-            (param.subject, params[param.name])
+    def _resolve(
+        self, prepared: Prepared, params: Mapping[str, str], head: RequestHead, removed: Collection[str]
+    ) -> Resolved:
+        """Open this caller's tokens, and note whom path and query name."""
+        query = head.target.partition("?")[2]
+        resolved = resolve_tokens(prepared.plan, params, query, head.headers, removed, self._s.keyset, self._caller)
+        self._story.params = resolved.params
+        self._story.asked = tuple((place, text) for place, _, text in resolved.asked)
+        in_path = (
+            (param.subject, resolved.params[param.name])
             for param in prepared.plan.params
-            if param.subject and params.get(param.name)
+            if param.carrier is Carrier.PATH and param.subject and resolved.params.get(param.name)
         )
+        self._request_people = (*in_path, *((space, text) for _, space, text in resolved.asked))
+        return resolved
 
     def _open_etag(self, tag: str) -> str:
         prepared = self._prepared
@@ -307,7 +318,7 @@ class GateExchange:
             limits=self._s.limits,
             keyset=self._s.keyset,
             tenant=self._s.tenant,
-            path_people=self._path_people,
+            request_people=self._request_people,
             meter=self._s.meter,
             principal=self._caller.principal,
             ledger=ledger,

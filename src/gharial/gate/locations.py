@@ -11,6 +11,7 @@ from gharial.gate.routes import RouteKind, RouteRule, RouteTable, has_open_part,
 from gharial.model.caller import Caller
 from gharial.model.errors import GharialError
 from gharial.model.finding import Kind
+from gharial.model.place import Carrier
 from gharial.model.plan import NONE, Op, Param, Unlisted
 
 
@@ -46,7 +47,7 @@ def outgoing_location(
 def _shown_params(prepared: Prepared, params: Mapping[str, str]) -> dict[str, str] | None:
     """Return the parameters that change, or None if one can't be shown as a segment."""
     plan = prepared.plan
-    tagged = {param.name: param for param in plan.params}
+    tagged = {param.name: param for param in plan.params if param.carrier is Carrier.PATH}
     if plan.unlisted is not Unlisted.PASS and any(name not in tagged for name in params):
         return None
     shown: dict[str, str] = {}

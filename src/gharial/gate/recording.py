@@ -59,7 +59,8 @@ _NOBODY = RecordedScope()
 class Sighting:
     """One exchange as the recorder needs it. It holds the body: it lives in memory, and briefly.
 
-    `mode` is empty and `prepared` None where the exchange was refused before it was decided which plan applies.
+    `asked` are (`query:NAME`, text) of people whom the query names. `mode` is empty and `prepared` None where the
+    exchange was refused before it was decided which plan applies.
     """
 
     exchange_id: str
@@ -74,6 +75,7 @@ class Sighting:
     prepared: Prepared | None = field(repr=False)
     params: Mapping[str, str] = field(repr=False)
     reidentified: Mapping[str, int] = field(repr=False)
+    asked: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     media: Media | None = None
     body: bytes = field(default=b"", repr=False)
     disclosure: Disclosure | None = field(default=None, repr=False)
@@ -150,10 +152,10 @@ class Describer:
         return self._with_body(found, seen.prepared, seen.disclosure, seen.media, seen.body)
 
     def _params(self, seen: Sighting, plan: Plan | None) -> list[RecordedParam]:
-        subjects = {param.name: param.subject for param in plan.params} if plan else {}
+        subjects = {param.key: param.subject for param in plan.params} if plan else {}
         return [
             RecordedParam(name, self._digest(subjects.get(name) or f"path:{name}", text), subjects.get(name, ""))
-            for name, text in seen.params.items()
+            for name, text in (*seen.params.items(), *seen.asked)
         ]
 
     def _digest(self, space: str, text: str) -> str:

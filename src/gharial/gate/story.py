@@ -16,7 +16,10 @@ from gharial.payload.media import Media
 
 
 class Story:
-    """Collects facts while the exchange goes on; `params` and `body` are values and go nowhere but into digests."""
+    """Collects facts while the exchange goes on.
+
+    `params`, `asked` and `body` are values, and go nowhere but into digests.
+    """
 
     def __init__(self, services: Services) -> None:
         self._s = services
@@ -29,6 +32,7 @@ class Story:
         self.status = 0
         self.reidentified: Mapping[str, int] = {}
         self.params: Mapping[str, str] = {}
+        self.asked: tuple[tuple[str, str], ...] = ()
         self.media: Media | None = None
         self.recorded = False
         self._body = b""
@@ -104,6 +108,7 @@ class Story:
                 caller=self.caller,
                 prepared=self.prepared,
                 params=self.params,
+                asked=self.asked,
                 reidentified=self.reidentified,
                 media=self.media,
                 body=self._body,

@@ -1,54 +1,109 @@
-"""Tokens that come back: a caller's own tokens in path parameters become real values for the upstream."""
+"""Tokens that come back: a caller's own tokens in a request become real values for the upstream.
+
+Where to look for them is said by the plan's `params`; how each carrier is read and written, by `carriers`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from gharial.crypto.keyset import Keyset
-from gharial.crypto.token import Recipient, TokenScope, find_binding, looks_like_token, open_token
+from gharial.crypto.token import Recipient, TokenScope, find_binding, open_token, seems_token
+from gharial.gate.carriers import Change, rewrite_cookies, rewrite_headers, rewrite_query
+from gharial.gate.outcome import Headers
 from gharial.model.caller import Caller
-from gharial.model.errors import TokenRefused
+from gharial.model.errors import RequestMalformed, TokenRefused
+from gharial.model.place import Carrier
 from gharial.model.plan import Param, Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Path parameters after resolution. `changed` holds only those that were tokens; `counts` says how many per tag."""
+    """A request after resolution.
+
+    `params` are all path parameters, `changed` those that were tokens. `query` is the new query and `headers` are the
+    headers to set in place of all of their names; None and empty where nothing changed. `counts` says how many tokens
+    of each tag were opened. `asked` are (place, id space, text) of the people whom the query names.
+    """
 
     params: Mapping[str, str] = field(repr=False)
     changed: Mapping[str, str] = field(repr=False)
+    query: str | None = field(repr=False)
+    headers: Headers = field(repr=False)
     counts: Mapping[str, int]
+    asked: tuple[tuple[str, str, str], ...] = field(repr=False)
 
 
-def resolve_params(plan: Plan, params: Mapping[str, str], keyset: Keyset, caller: Caller) -> Resolved:
-    """Turn this caller's tokens in path parameters into real values, where a grant says `reidentify`.
+def resolve_tokens(
+    plan: Plan,
+    params: Mapping[str, str],
+    query: str,
+    headers: Headers,
+    removed: Collection[str],
+    keyset: Keyset,
+    caller: Caller,
+) -> Resolved:
+    """Turn this caller's tokens in a request into real values, where a grant says `reidentify`.
 
-    Anything that is not a token stays as it came; a token that is not this caller's raises TokenRefused.
+    `removed` are the headers that don't reach the upstream: nothing in them is resolved. Anything that is not a token
+    stays as it came. Raises TokenRefused for a token that is not this caller's, stands beside its place, or whose value
+    can't be written there; RequestMalformed for what upstreams read in different ways.
     """
-    changed: dict[str, str] = {}
-    counts: dict[str, int] = {}
+    opener = _Opener(keyset, caller)
+    of: dict[Carrier, dict[str, Param]] = {carrier: {} for carrier in Carrier}
     for param in plan.params:
-        value = params.get(param.name)
-        if value is None or not param.reidentify or not looks_like_token(value):
-            continue
-        tag, real = _open_any(param, value, keyset, caller)
-        changed[param.name] = real
-        counts[tag] = counts.get(tag, 0) + 1
-    return Resolved({**params, **changed}, changed, counts)
+        of[param.carrier][param.name] = param
+    changed: dict[str, str] = {}
+    for name, param in of[Carrier.PATH].items():
+        text = params.get(name)
+        if text is not None and (real := opener.resolve(param, text)) is not None:
+            changed[name] = real
+    new_query = rewrite_query(query, of[Carrier.QUERY], opener) if of[Carrier.QUERY] else None
+    set_headers: Headers = ()
+    if of[Carrier.HEADER]:
+        set_headers = rewrite_headers(headers, of[Carrier.HEADER], removed, opener)
+    if of[Carrier.COOKIE] and "cookie" not in removed:
+        set_headers += rewrite_cookies(headers, of[Carrier.COOKIE], opener)
+    return Resolved({**params, **changed}, changed, new_query, set_headers, opener.counts, tuple(opener.asked))
 
 
-def _open_any(param: Param, token: str, keyset: Keyset, caller: Caller) -> tuple[str, str]:
-    """Try every binding under which a policy could have handed this token to this caller."""
-    recipient = Recipient(caller.tenant, caller.client, caller.team)
-    for tag in param.tags:
-        for scope in TokenScope:
-            binding = find_binding(recipient, tag, scope)
-            if binding is None:
+class _Opener(Change):
+    """Opens tokens of one caller, and remembers how many, and whom the query names."""
+
+    def __init__(self, keyset: Keyset, caller: Caller) -> None:
+        self._keyset = keyset
+        self._recipient = Recipient(caller.tenant, caller.client, caller.team)
+        self.counts: dict[str, int] = {}
+        self.asked: list[tuple[str, str, str]] = []
+
+    def resolve(self, param: Param, text: str) -> str | None:
+        real = None
+        if param.reidentify and seems_token(text):
+            tag, real = self._open(param, text)
+            self.counts[tag] = self.counts.get(tag, 0) + 1
+        if param.subject and param.carrier is Carrier.QUERY and (named := text if real is None else real).strip():
+            self.asked.append((param.place, param.subject, named))
+        return real
+
+    def refuse_alike(self, param: Param, text: str, *, same: bool) -> None:
+        if param.reidentify and seems_token(text):
+            raise TokenRefused("a token stands beside the place where it would be opened")
+        if param.subject and same:
+            raise RequestMalformed("a parameter is spelled almost like the one that names a person")
+
+    def _open(self, param: Param, token: str) -> tuple[str, str]:
+        """Try every binding under which a policy could have handed this token to this caller."""
+        for tag in param.tags:
+            if tag in param.closed:
                 continue
-            try:
-                _, text = open_token(keyset, binding, token)
-            except TokenRefused:
-                continue
-            return tag, text
-    raise TokenRefused
+            for scope in TokenScope:
+                binding = find_binding(self._recipient, tag, scope)
+                if binding is None:
+                    continue
+                try:
+                    _, text = open_token(self._keyset, binding, token)
+                except TokenRefused:
+                    continue
+                return tag, text
+        raise TokenRefused

@@ -1,4 +1,5 @@
-"""Where a value is: body paths (the regular subset of JSONPath, RFC 9535), path parameters, and any other JSONPath.
+"""Where a value is: body paths (the regular subset of JSONPath, RFC 9535), any other JSONPath, and what else of a
+request carries values: parameters of path and query, headers, cookies.
 
 `parse_place` reads what people write in `tags … find`. Selectors of the subset: `.name`, `['name']`, `[3]`, `.*`,
 `[*]`, and each of them after `..`. Everything else (filters, slices, unions, functions) is not of the subset and is
@@ -8,6 +9,7 @@ an error with its position, never skipped; the policy room reads it as a `Genera
 from __future__ import annotations
 
 import enum
+import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -50,6 +52,26 @@ class PathParam:
         return f"path:{self.name}"
 
 
+class Carrier(enum.StrEnum):
+    """What part of a request, beside its body, carries a value."""
+
+    PATH = "path"
+    QUERY = "query"
+    HEADER = "header"
+    COOKIE = "cookie"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestField:
+    """A parameter of the query, a header (its name in lower case) or a cookie of a request. `carrier` is never PATH."""
+
+    carrier: Carrier
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.carrier}:{self.name}"
+
+
 @dataclass(frozen=True, slots=True)
 class GeneralPath:
     """A JSONPath (RFC 9535) beyond the regular subset, as written: filters, slices, unions. Names are verbatim."""
@@ -60,7 +82,19 @@ class GeneralPath:
         return self.text
 
 
-Place = BodyPath | PathParam | GeneralPath
+Place = BodyPath | PathParam | RequestField | GeneralPath
+
+MAX_FIELD_NAME = 200
+"""Characters of the name of a parameter, header or cookie."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")
+_COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NO_HEADERS = re.compile(
+    r"(?:host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|range|authorization|cookie|set-cookie"
+    r"|content-.*|accept-encoding|if-.*|proxy-.*|forwarded|x-forwarded-.*|x-envoy-.*|x-original-.*|x-rewrite-.*"
+    r"|(?:x-)?gharial-.*)"
+)
+"""Headers that mean something to the proxy or the gate, or are written by them: no policy may change those."""
 
 
 class PlaceError(ValueError):
@@ -97,10 +131,33 @@ def parse_place(text: str) -> Place:
             raise PlaceError("a path parameter is written as in the route's template, e.g. path:id", len("path:"))
         return PathParam(name)
     if colon and kind in ("query", "header", "cookie"):
-        raise PlaceError(f"places of kind '{kind}:' are not supported by this version", 0)
+        return RequestField(Carrier(kind), _field_name(kind, name))
     if text.startswith("/"):
         raise PlaceError("XML paths are not supported by this version", 0)
-    raise PlaceError("a place is a JSONPath that begins with '$', or path:NAME", 0)
+    raise PlaceError("a place is a JSONPath that begins with '$', or path:, query:, header: or cookie: and a name", 0)
+
+
+def _field_name(kind: str, name: str) -> str:
+    """Return the name as requests are searched for it."""
+    at = len(kind) + 1
+    if not name or len(name) > MAX_FIELD_NAME:
+        raise PlaceError(f"expected a name here, of at most {MAX_FIELD_NAME} characters", at)
+    if kind == Carrier.QUERY:
+        if any(unicodedata.category(char) in ("Cc", "Cf", "Cs") for char in name) or name != name.strip():
+            raise PlaceError(
+                "a parameter's name is written as it is after percent-decoding, without control characters", at
+            )
+        return name
+    if kind == Carrier.COOKIE:
+        if not _COOKIE_NAME.fullmatch(name):
+            raise PlaceError("the name of a cookie holds letters, digits and a few signs, no space", at)
+        return name
+    if not _HEADER_NAME.fullmatch(name):
+        raise PlaceError("the name of a header holds letters, digits and '-'; the proxy refuses names with '_'", at)
+    if _NO_HEADERS.fullmatch(name.lower()):
+        hint = "; for a cookie write cookie:NAME" if name.lower() == "cookie" else ""
+        raise PlaceError(f"the header {name} belongs to the gateway or the connection{hint}", at)
+    return name.lower()
 
 
 def _print_segment(segment: Segment) -> str:

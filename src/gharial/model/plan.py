@@ -20,6 +20,8 @@ import enum
 
 import msgspec
 
+from gharial.model.place import Carrier
+
 PLAN_FORMAT = 1
 NONE = -1
 NOWHERE = -1
@@ -157,9 +159,12 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Param(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tagged path parameter: its tags (leaf names), what is shown of it in a `Location`, and its id space if any.
+    """A tagged part of a request: its tags (leaf names), and the id space if it names a person.
 
-    `reidentify`: a token of this caller in this parameter becomes the real value before the upstream sees it.
+    `carrier` is what holds it. Of a path parameter, `cell` says what is shown of it in a `Location`; of the others
+    nothing is ever shown, and it is NONE. `name` is compared as it is; that of a header is in lower case.
+    `reidentify`: a token of this caller becomes the real value before the upstream sees it, unless it is a token of a
+    tag in `closed`.
     """
 
     name: str
@@ -167,6 +172,18 @@ class Param(msgspec.Struct, frozen=True, omit_defaults=True):
     cell: int
     subject: str = ""
     reidentify: bool = False
+    carrier: Carrier = Carrier.PATH
+    closed: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The place as policies write it."""
+        return f"{self.carrier}:{self.name}"
+
+    @property
+    def key(self) -> str:
+        """The name by which recordings know it: a path parameter's own, else the place."""
+        return self.name if self.carrier is Carrier.PATH else self.place
 
 
 class Redaction(msgspec.Struct, frozen=True):
@@ -180,9 +197,10 @@ class Redaction(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """See the module's text. `grants` are the names of the grants that apply, sorted; `digest` is set by the compiler.
 
-    `guardrails` are the names of those that may act for this class of caller, sorted. `probes` are folded field names
-    by which this caller may not filter or sort. `json_in_strings` is how many levels of JSON text inside strings are
-    opened. `needs_reference` is empty, or the reason why only the reference executor can run this plan.
+    `params` are those of the path in the order of the route's template, then the others. `guardrails` are the names of
+    those that may act for this class of caller, sorted. `probes` are folded field names by which this caller may not
+    filter or sort. `json_in_strings` is how many levels of JSON text inside strings are opened. `needs_reference` is
+    empty, or the reason why only the reference executor can run this plan.
     """
 
     format: int

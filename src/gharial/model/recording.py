@@ -94,11 +94,19 @@ class RecordedCaller(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RecordedParam(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A parameter of the path. `digest` is keyed; `subject` the id space if it names a person."""
+    """A parameter of the path, or one of the query that names a person (then `name` is `query:NAME`).
+
+    `digest` is keyed; `subject` the id space if it names a person.
+    """
 
     name: str
     digest: str
     subject: str = ""
+
+    @property
+    def in_path(self) -> bool:
+        """True for a parameter of the path: their names hold no colon."""
+        return ":" not in self.name
 
 
 class RecordedScope(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,7 +13,7 @@ from itertools import chain, combinations
 
 from gharial.model.errors import PolicyInvalid, Problem
 from gharial.policy.automaton import Automaton, Positions
-from gharial.policy.compile import compile_plan
+from gharial.policy.compile import compile_plan, fields_of
 from gharial.policy.conditions import Condition, exclude_each_other
 from gharial.policy.document import Policy
 from gharial.policy.extras import find_same_places
@@ -35,6 +35,7 @@ def check_policy(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[
     """
     problems = {
         *_unknown_params(policy, routes),
+        *_two_spaces(policy),
         *_clashes(policy, routes),
     }
     if not problems:
@@ -54,6 +55,15 @@ def _unknown_params(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> It
             if routes and name not in known:
                 what = f"the tag '{tag.name}' finds path:{name}, but no route of this policy has a parameter "
                 yield Problem(policy.file, tag.line, tag.column, what + did_you_mean(name, known))
+
+
+def _two_spaces(policy: Policy) -> Iterable[Problem]:
+    """Each pair of tags of one part of a request that would name people of different id spaces."""
+    for own in fields_of(policy.tags.values()).values():
+        named = [policy.tags[name] for name in sorted(own) if policy.tags[name].subject]
+        for one, other in combinations(named, 2):
+            if one.subject != other.subject:
+                yield overlap_problem(policy, one.name, other.name, "name people of different id spaces")
 
 
 def techniques_of(grant: Grant, tag: str) -> set[Technique]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from gharial.model.place import fold_name
-from gharial.model.plan import PLAN_FORMAT, Cell, Condition, Param, Plan, Step, dump_plan
+from gharial.model.place import Carrier, RequestField, fold_name
+from gharial.model.plan import NONE, PLAN_FORMAT, Cell, Condition, Param, Plan, Step, dump_plan
 from gharial.policy.automaton import Automaton
 from gharial.policy.conditions import GROUP
 from gharial.policy.document import Policy
@@ -41,7 +41,7 @@ def compile_plan(
     layout = Layout(policy, *Table.of(policy, factors, applying, floors).fates(tags))
     check_same_places(policy, tags.values(), layout)
     nodes = layout.nodes(Automaton.of((name, path) for name, tag in tags.items() for path in tag.body_paths))
-    own_params = tuple(_params(params, tags, applying, layout))
+    own_params = (*_params(params, tags, applying, layout), *_fields(policy, applying))
     extras = extras_of(tags, layout, policy.unlisted)
     probes = _probes(floors, tags, layout, factors)
     cells, steps = layout.cells, tuple(layout.steps)
@@ -84,9 +84,46 @@ def _params(params: tuple[str, ...], tags: Mapping[str, Tag], applying: list[Gra
         if not own:
             continue
         combined = layout.combine(own)
-        opens = any(own & grant.reidentify for grant in applying)
-        found.append(Param(name, tuple(sorted(own)), layout.cell(combined), combined.subject, opens))
+        opened = _opened(own, applying)
+        found.append(
+            Param(
+                name,
+                tuple(sorted(own)),
+                layout.cell(combined),
+                combined.subject,
+                bool(opened),
+                closed=tuple(sorted(own - opened)) if opened else (),
+            )
+        )
     return found
+
+
+def _fields(policy: Policy, applying: list[Grant]) -> list[Param]:
+    """Tagged parts of requests outside the path with which something is done, sorted. Only a query names people."""
+    found: list[Param] = []
+    for place, own in fields_of(policy.tags.values()).items():
+        opened = _opened(own, applying)
+        subjects = sorted({policy.tags[name].subject for name in own} - {""})
+        # Of two id spaces the first; `checks.check_policy` refuses such a policy.
+        subject = subjects[0] if subjects and place.carrier is Carrier.QUERY else ""
+        if opened or subject:
+            closed = tuple(sorted(own - opened)) if opened else ()
+            found.append(Param(place.name, tuple(sorted(own)), NONE, subject, bool(opened), place.carrier, closed))
+    return found
+
+
+def fields_of(tags: Iterable[Tag]) -> dict[RequestField, frozenset[str]]:
+    """Return the parts of requests outside path and body that tags find, sorted, each with the names of its tags."""
+    found: dict[RequestField, set[str]] = {}
+    for tag in tags:
+        for place in tag.fields:
+            found.setdefault(place, set()).add(tag.name)
+    return {place: frozenset(found[place]) for place in sorted(found, key=str)}
+
+
+def _opened(tags: frozenset[str], applying: list[Grant]) -> frozenset[str]:
+    """Which of these tags' tokens become real values."""
+    return tags & frozenset[str]().union(*(grant.reidentify for grant in applying))
 
 
 def _probes(

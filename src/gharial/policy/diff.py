@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from gharial.model.errors import PolicyInvalid
 from gharial.model.place import BodyPath, parse_place
-from gharial.model.plan import Cell, Extra, Mode, Plan
+from gharial.model.plan import NONE, Cell, Extra, Mode, Plan
 from gharial.policy.classes import Applying, CallerClass, Classes, find_classes
 from gharial.policy.compile import compile_plan
 from gharial.policy.document import Policy
@@ -252,11 +252,11 @@ def _compare_plans(old: Plan, new: Plan, spots: Sequence[Spot], people: People) 
         for row, whom in _compare_cells((old, new), cells, kinds, spot.place):
             told.add((row.tag, row.before, row.after))
             yield row, whom
-    params = {param.name: old.cells[param.cell] for param in old.params}
+    params = {param.place: old.cells[param.cell] for param in old.params if param.cell != NONE}
     for param in new.params:
-        if param.name in params:
-            cells = params[param.name], new.cells[param.cell]
-            found = _compare_cells((old, new), cells, kinds, f"path:{param.name}")
+        if param.place in params and param.cell != NONE:
+            cells = params[param.place], new.cells[param.cell]
+            found = _compare_cells((old, new), cells, kinds, param.place)
             # What is shown of a parameter is the tag's; it is news only where the body does not tell it already.
             yield from ((row, whom) for row, whom in found if (row.tag, row.before, row.after) not in told)
     yield from _compare_extras(old, new, kinds)
@@ -337,6 +337,11 @@ def _compare_budgets(old: Plan, new: Plan) -> _Changes:
         yield _Row(direction, "", place, _rate(one, key[1]), _rate(other, key[1]), rule, rule), _EVERYBODY
 
 
+def _opened(plan: Plan) -> set[tuple[str, str]]:
+    """(place, tag) of tokens that become real values."""
+    return {(p.place, tag) for p in plan.params if p.reidentify for tag in p.tags if tag not in p.closed}
+
+
 def _limits(plan: Plan) -> Mapping[BudgetKey, int]:
     return {(budget.grant, budget.window_s): budget.people for budget in plan.budgets}
 
@@ -346,13 +351,13 @@ def _rate(people: int, window_s: int) -> str:
 
 
 def _compare_rest(old: Plan, new: Plan) -> _Changes:
-    opened = {p.name: p for p in old.params if p.reidentify}, {p.name: p for p in new.params if p.reidentify}
-    for name in sorted({*opened[0]} ^ {*opened[1]}):
-        param = opened[0].get(name) or opened[1][name]
-        direction = Direction.STRICTER if name in opened[0] else Direction.MORE_OPEN
+    opened = _opened(old), _opened(new)
+    for place, tag in sorted({*opened[0]} ^ {*opened[1]}):
+        before_too = (place, tag) in opened[0]
+        direction = Direction.STRICTER if before_too else Direction.MORE_OPEN
         texts = ("tokens reach the upstream as real values", "tokens are not accepted")
-        before, after = texts if name in opened[0] else texts[::-1]
-        yield _Row(direction, param.tags[0], f"path:{name}", before, after, "", ""), _EVERYBODY
+        before, after = texts if before_too else texts[::-1]
+        yield _Row(direction, tag, place, before, after, "", ""), _EVERYBODY
     for name in sorted({*old.probes} ^ {*new.probes}):
         texts = ("may not filter or sort by it", "may filter and sort by it")
         closed = name in new.probes

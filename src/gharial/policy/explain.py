@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from gharial.model import plan as plans
 from gharial.model.errors import PolicyExpressionFailed
-from gharial.model.plan import Plan, Step
+from gharial.model.plan import NONE, Param, Plan, Step
 from gharial.policy.conditions import Condition, Conditions, find_outcome, grant_atom, guardrail_atom
 from gharial.policy.document import Policy
 from gharial.policy.facts import ExchangeFacts
@@ -76,12 +76,22 @@ def explain_places(asked: Asked) -> list[Explanation]:
         cell = asked.plan.cells[extra.cell]
         place = extra.path or f"values that look like {extra.detector}"
         found.append(explain_step(asked, place, (cell.tag,), asked.plan.steps[cell.steps[asked.variant]]))
-    for param in asked.plan.params:
-        cell = asked.plan.cells[param.cell]
-        one = explain_step(asked, f"path:{param.name}", param.tags, asked.plan.steps[cell.steps[asked.variant]])
-        opens = "; a token of this caller here becomes the real value for the upstream" if param.reidentify else ""
-        found.append(replace(one, why=one.why + opens))
+    found += [_explain_param(asked, param) for param in asked.plan.params]
     return sorted(found, key=lambda e: (not e.tags, e.tags, e.place))
+
+
+def _explain_param(asked: Asked, param: Param) -> Explanation:
+    """Explain what happens to a tagged part of the request, on its way to the upstream and in a `Location`."""
+    opening = [g.name for g in asked.policy.grants if g.name in asked.plan.grants and g.reidentify & {*param.tags}]
+    whys = ["a token of this caller here becomes the real value for the upstream"] if param.reidentify else []
+    if param.cell != NONE:
+        cell = asked.plan.cells[param.cell]
+        one = explain_step(asked, param.place, param.tags, asked.plan.steps[cell.steps[asked.variant]])
+        return replace(one, why="; ".join([one.why, *whys]))
+    if param.subject:
+        whys.append("the value names the person of what has no nearer one")
+    rule = f"grant:{opening[0]}" if opening else "tag"
+    return Explanation(param.place, param.tags, "opened" if opening else "as sent", rule, "; ".join(whys), ())
 
 
 def explain_step(asked: Asked, place: str, tags: Sequence[str], step: Step | None) -> Explanation:

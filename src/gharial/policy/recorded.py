@@ -228,7 +228,7 @@ class People:
             sure = sure and len({(s.subject, _fact_of(plan, s.cell)) for s in spots}) <= 1
             subjects |= {(at, s.subject) for s in spots if s.subject and place.type in _NAMING}
             facts |= {(at, _fact_of(plan, s.cell)) for s in spots if _fact_of(plan, s.cell)}
-        in_path = {(p.name, p.subject) for p in plan.params if p.subject}
+        in_path = {(p.key, p.subject) for p in plan.params if p.subject}
         recorded_in_path = {(p.name, p.subject) for p in exchange.params if p.subject}
         here = {p.name for p in exchange.params}
         known = (

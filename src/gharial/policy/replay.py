@@ -128,7 +128,7 @@ class _Trial:
             decision = decider.decide(exchange.caller.caller(), exchange.at_s)
         except PolicyExpressionFailed as failed:
             raise _Refused(failed.code) from None
-        params = tuple(param.name for param in exchange.params)
+        params = tuple(param.name for param in exchange.params if param.in_path)
         plan_key = (key, exchange.route, params, decision)
         walker = self._walkers.get(plan_key)
         if walker is None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gharial.model.place import BodyPath, GeneralPath, PathParam, Place, PlaceError, Select, fold_name, parse_place
+from gharial.model.place import (
+    BodyPath,
+    Carrier,
+    GeneralPath,
+    PathParam,
+    Place,
+    PlaceError,
+    RequestField,
+    Select,
+    fold_name,
+    parse_place,
+)
 from gharial.model.yaml_text import Entries, Entry, Items, Node, Scalar
 from gharial.policy.reading import (
     Notes,
@@ -74,7 +85,7 @@ class Tag:
 
     @property
     def field_names(self) -> frozenset[str]:
-        """The folded names of the fields that the tag's paths end with, and those that `where` names."""
+        """The folded names of the fields that the tag's paths end with, of its query's parameters, and of `where`."""
         found = {fold_name(name) for place in self.find for name in _last_names(place)}
         return frozenset(found.union(*(texts for _, texts in self.where)))
 
@@ -82,6 +93,11 @@ class Tag:
     def params(self) -> tuple[str, ...]:
         """Which path parameters."""
         return tuple(place.name for place in self.find if isinstance(place, PathParam))
+
+    @property
+    def fields(self) -> tuple[RequestField, ...]:
+        """Which parameters of the query, headers and cookies."""
+        return tuple(place for place in self.find if isinstance(place, RequestField))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +165,15 @@ def _parse_tag(entry: Entry, notes: Notes) -> Tag:
 
 def _check_combination(tag: Tag, keys: Mapping[str, Entry], notes: Notes) -> None:
     """Note keys that say nothing, or nothing safe, beside each other."""
-    if tag.fact and tag.params:
+    if tag.fact and (tag.params or tag.fields):
         notes.add(
-            keys["fact"], "a fact about a person stands in the body; in a path it is not supported by this version"
+            keys["fact"], "a fact about a person stands in the body; in a request it is not supported by this version"
         )
     if tag.keys:
         for other in ("subject", "fact", "where", "detect", "type"):
             if other in keys:
                 notes.add(keys[other], f"'{other}' says nothing about names of members; make it a tag of its own")
-        if tag.params or any(isinstance(place, GeneralPath) for place in tag.find):
+        if tag.params or tag.fields or any(isinstance(place, GeneralPath) for place in tag.find):
             notes.add(keys["keys"], "'keys' is about objects found by a plain path: names, indexes, '*' and '..'")
     if tag.where:
         plain = [place for place in tag.find if isinstance(place, BodyPath)]
@@ -196,6 +212,8 @@ def _read_place(text: str) -> Place:
 def _last_names(place: Place) -> tuple[str, ...]:
     if isinstance(place, GeneralPath):
         return last_names(place)
+    if isinstance(place, RequestField):
+        return (place.name,) if place.carrier is Carrier.QUERY else ()
     if isinstance(place, BodyPath):
         return next(((s.name,) for s in reversed(place.segments) if s.select is Select.NAME), ())
     return ()

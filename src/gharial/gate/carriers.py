@@ -1,0 +1,207 @@
+"""How queries, headers and cookies carry values: found as an upstream would find them, written back as exactly one.
+
+Servers differ in what they take for one and the same name: some fold its case, decode it twice, cut it at `[` or at a
+null byte, or split at `;`. What only some of them would find is not opened here, for that would be a guess; nor does it
+pass by in silence where it matters (`Change.refuse_alike`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
+from typing import Protocol
+from urllib.parse import quote, unquote_to_bytes
+
+from gharial.gate.headers import all_values
+from gharial.gate.outcome import Headers
+from gharial.model.errors import RequestMalformed, TokenRefused
+from gharial.model.place import fold_name
+from gharial.model.plan import Param
+
+MAX_PARAMETERS = 1_000
+"""Parameters of a query, and cookies of a request, that are looked at; with more it is refused."""
+MAX_DECODINGS = 5
+"""How often a name is percent-decoded to see what some server may take it for."""
+
+
+class Change(Protocol):
+    """What is done with the values that are found."""
+
+    def resolve(self, param: Param, text: str) -> str | None:
+        """Return what stands in place of a value, or None: it stays. Raises TokenRefused."""
+
+    def refuse_alike(self, param: Param, text: str, *, same: bool) -> None:
+        """Raise if this value may not stand where some servers would find `param`.
+
+        `same` is true if they would take its name for the very name, and false for one that is made of it (`email[gte]`
+        is of `email`).
+        """
+
+
+def rewrite_query(query: str, params: Mapping[str, Param], change: Change) -> str | None:
+    """Return the query with the values of these parameters changed, or None if nothing was.
+
+    What is changed is written percent-encoded, as one parameter; everything else keeps its spelling. Raises
+    RequestMalformed for more than MAX_PARAMETERS, and for a name or tagged value that is not UTF-8.
+    """
+    if not query:
+        return None
+    parts = query.split("&")
+    if len(parts) > MAX_PARAMETERS:
+        raise RequestMalformed("the query has too many parameters to be judged")
+    changed = False
+    for at, part in enumerate(parts):
+        raw_name, _, raw_value = part.partition("=")
+        param = params.get(_decoded(raw_name))
+        pieces = part.split(";")
+        if param is None or len(pieces) > 1:
+            for piece in pieces:
+                name, _, value = piece.partition("=")
+                _judge_alike(_decoded(name), value.replace("+", " "), params, change)
+        if param is None:
+            continue
+        text = change.resolve(param, _decoded(raw_value))
+        if text is not None:
+            changed = True
+            parts[at] = f"{raw_name}={quote(_printable(text), safe='')}"
+    return "&".join(parts) if changed else None
+
+
+def rewrite_headers(headers: Headers, params: Mapping[str, Param], removed: Collection[str], change: Change) -> Headers:
+    """Return the headers to set, one for each name of which a value changed.
+
+    Several values of one name are joined by commas, which means the same (RFC 9110, section 5.2). Raises TokenRefused
+    for a value that can't be one header's: empty, with control characters, blanks around it, or a comma.
+    """
+    found: list[tuple[str, str]] = []
+    for name, param in params.items():
+        if name in removed:
+            continue
+        values = all_values(headers, name)
+        texts = [change.resolve(param, value.strip(" \t")) for value in values]
+        if any(text is not None for text in texts):
+            pairs = zip(values, texts, strict=True)
+            found.append((name, ", ".join(value if text is None else _header_value(text) for value, text in pairs)))
+    for name, value in headers:
+        # To a server that hands headers on as variables, `x_account` and `x-account` are one.
+        alike = params.get(name.replace("_", "-"))
+        if alike is not None and alike.name != name:
+            change.refuse_alike(alike, value.strip(" \t"), same=True)
+    return tuple(found)
+
+
+def rewrite_cookies(headers: Headers, params: Mapping[str, Param], change: Change) -> Headers:
+    """Return the one `cookie` header to set, or nothing if no cookie changed.
+
+    Raises TokenRefused for a value that can't be a cookie's (RFC 6265, section 4.1.1, or empty), and RequestMalformed
+    for more than MAX_PARAMETERS cookies.
+    """
+    parts = [part.strip(" \t") for value in all_values(headers, "cookie") for part in value.split(";")]
+    if len(parts) > MAX_PARAMETERS:
+        raise RequestMalformed("the request has too many cookies to be judged")
+    changed = False
+    for at, part in enumerate(parts):
+        raw_name, _, raw_value = part.partition("=")
+        name = raw_name.strip(" \t")
+        param = params.get(name)
+        pieces = part.split(",")
+        if param is None or len(pieces) > 1:
+            for piece in pieces:
+                alike, _, value = piece.partition("=")
+                _judge_alike(alike.strip(' \t"'), value, params, change)
+        if param is None:
+            continue
+        text = change.resolve(param, raw_value.strip(" \t"))
+        if text is not None:
+            changed = True
+            parts[at] = f"{name}={_cookie_value(text)}"
+    return (("cookie", "; ".join(parts)),) if changed else ()
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _decoded(text: str) -> str:
+    """Decode a name or value of a query once, as `application/x-www-form-urlencoded` is."""
+    if "%" not in text:
+        return text.replace("+", " ")
+    try:
+        return unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
+    except UnicodeDecodeError:
+        raise RequestMalformed("a parameter of the query is not UTF-8") from None
+
+
+def _judge_alike(name: str, value: str, params: Mapping[str, Param], change: Change) -> None:
+    folded = _fold(name)
+    words = set(_words_of(folded))
+    head = re.split(r"[\[\0]", folded, maxsplit=1)[0]
+    for tagged, param in params.items():
+        own = _fold(tagged)
+        if _joined(head) == _joined(own) or _joined(folded) == _joined(own):
+            change.refuse_alike(param, _settled(value), same=True)
+        elif _joined(own) in words:
+            change.refuse_alike(param, _settled(value), same=False)
+
+
+_U_ESCAPE = re.compile(r"%u([0-9a-fA-F]{4})")
+_NO_WORD = re.compile(r"\W+")
+_OPERATORS = re.compile(
+    r"_(?:eq|ne|neq|not|gte?|lte?|in|nin|any|all|contains?|icontains?|cont|exact|iexact|like|ilike|matches|regex|search"
+    r"|startswith|istartswith|starts_with|start|endswith|iendswith|ends_with|end|range|between|from|to|min|max|is|null)$"
+)
+
+
+def _settled(text: str) -> str:
+    """Decode until nothing changes: what a server could make of it that decodes more than once."""
+    for _ in range(MAX_DECODINGS):
+        if "%" not in text:
+            break
+        decoded = unquote_to_bytes(_U_ESCAPE.sub(lambda m: chr(int(m[1], 16)), text)).decode("utf-8", "ignore")
+        if decoded == text:
+            break
+        text = decoded
+    return text
+
+
+def _fold(name: str) -> str:
+    """Return a name as the most forgiving server would read it."""
+    return fold_name(unicodedata.normalize("NFKC", _settled(name)).replace("%", "").strip())
+
+
+def _joined(name: str) -> str:
+    return _NO_WORD.sub("_", name).strip("_")
+
+
+def _words_of(name: str) -> Iterator[str]:
+    """Yield the parts of a name of which frameworks make a filter: `email[gte]`, `filter.email`, `email__lt`."""
+    for word in re.split(r"\W+|__+", name):
+        if word:
+            yield word
+            yield _OPERATORS.sub("", word)
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def _printable(text: str) -> str:
+    """Return the text, which holds no control characters. Raises TokenRefused."""
+    if any(char < " " or "\x7f" <= char < "\xa0" for char in text):
+        raise TokenRefused("a resolved token holds control characters")
+    return text
+
+
+def _header_value(text: str) -> str:
+    """Return the text as a header's value, its UTF-8 bytes spelled as latin-1."""
+    if not text or text != text.strip() or "," in text:
+        raise TokenRefused("a resolved token can't be written as one header value")
+    return _printable(text).encode("utf-8").decode("latin-1")
+
+
+_COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]+")
+
+
+def _cookie_value(text: str) -> str:
+    if not _COOKIE_VALUE.fullmatch(text):
+        raise TokenRefused("a resolved token can't be written as a cookie's value")
+    return text

@@ -259,7 +259,6 @@ class World:
                 [ApiKeySource("x-api-key")], self.directory, hash_credential=hashed, tenant="default"
             ),
             publisher=Publisher({parsed.name: parsed}, keyset),
-            keyset=keyset,
             meter=BudgetBook(),
             incidents=IncidentBook(new_bytes=random, iso_time=str),
             store=self.store,

@@ -38,8 +38,12 @@ def admin_app(
     readiness: Callable[[], list[str]],
     metrics: Callable[[], bytes],
     recordings: Recordings,
+    reload_keys: Callable[[], Awaitable[dict[str, Any]]],
 ) -> Starlette:
-    """Return the ASGI application of the admin socket. `readiness` lists what keeps the gate from being ready."""
+    """Return the ASGI application of the admin socket. `readiness` lists what keeps the gate from being ready.
+
+    `reload_keys` has the gate take the key file as it is now, and returns what may be shown of it.
+    """
 
     async def get_status(_: Request) -> JSONResponse:
         return JSONResponse(status())
@@ -88,6 +92,9 @@ def admin_app(
         await asyncio.to_thread(recordings.stop)
         return JSONResponse(recordings.status())
 
+    async def take_keys(_: Request) -> JSONResponse:
+        return JSONResponse(await reload_keys())
+
     async def get_clients(_: Request) -> JSONResponse:
         return JSONResponse(await operations.list_clients())
 
@@ -122,6 +129,7 @@ def admin_app(
         Route("/recording", _guarded(get_recording), methods=["GET"]),
         Route("/recording", _guarded(start_recording), methods=["POST"]),
         Route("/recording/stop", _guarded(stop_recording), methods=["POST"]),
+        Route("/keys/reload", _guarded(take_keys), methods=["POST"]),
         Route("/clients", _guarded(get_clients), methods=["GET"]),
         Route("/clients", _guarded(add_client), methods=["POST"]),
         Route("/clients/{name}/revoke", _guarded(revoke_client), methods=["POST"]),

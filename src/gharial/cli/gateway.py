@@ -111,6 +111,10 @@ def _print_status(found: dict[str, Any]) -> None:
     refused = ", ".join(f"{code} {count}" for code, count in counters["refused"].items()) or "none"
     click.echo(f"refused: {refused}")
     click.echo(f"in flight: {found['in_flight']} of {found['limits']['in_flight']}")
+    keys = found["keys"]
+    click.echo(f"keys: {keys['keys']}, primary {keys['primary']}")
+    if keys["problem"]:
+        click.echo(click.style(f"the key file on disk is not active: {keys['problem']}", fg="red"))
     for part in found.get("parts", []):
         click.echo(f"{part['name']}: {part['state']}, restarts {part['restarts']}")
     lost = counters["bytes_without_plan"]

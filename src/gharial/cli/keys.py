@@ -11,6 +11,7 @@ from gharial.cli.output import config_option, fail, json_option, note, print_jso
 
 if TYPE_CHECKING:
     from gharial.crypto.keyset import Keyset
+    from gharial.wiring.keyfiles import KeyDesk
 
 key_argument = click.argument("key_id", metavar="ID", type=click.IntRange(1, 2**31 - 1))
 reset_option = click.option(
@@ -75,8 +76,9 @@ def rotate(config_path: Path) -> None:
     """Make a new primary key; what earlier keys sealed still opens."""
     from gharial.wiring.keyfiles import KeyDesk
 
-    keyset = KeyDesk(config_path).rotate()
-    click.echo(f"key {keyset.primary_id} is the primary")
+    desk = KeyDesk(config_path)
+    click.echo(f"key {desk.rotate().primary_id} is the primary")
+    _tell_gate(desk)
 
 
 @keys.command("disable")
@@ -89,8 +91,10 @@ def disable(key_id: int, reset: bool, config_path: Path) -> None:
     from gharial.crypto.keyset import KeyState
     from gharial.wiring.keyfiles import KeyDesk
 
-    KeyDesk(config_path).set_state(key_id, KeyState.DISABLED, reset=reset)
+    desk = KeyDesk(config_path)
+    desk.set_state(key_id, KeyState.DISABLED, reset=reset)
     click.echo(f"key {key_id} is disabled; 'gharial keys enable {key_id}' undoes it")
+    _tell_gate(desk)
 
 
 @keys.command("enable")
@@ -103,8 +107,10 @@ def enable(key_id: int, reset: bool, config_path: Path) -> None:
     from gharial.crypto.keyset import KeyState
     from gharial.wiring.keyfiles import KeyDesk
 
-    KeyDesk(config_path).set_state(key_id, KeyState.ENABLED, reset=reset)
+    desk = KeyDesk(config_path)
+    desk.set_state(key_id, KeyState.ENABLED, reset=reset)
     click.echo(f"key {key_id} is enabled")
+    _tell_gate(desk)
 
 
 @keys.command("destroy")
@@ -125,6 +131,7 @@ def destroy(key_id: int, reset: bool, yes: bool, config_path: Path) -> None:
         fail(f"key {key_id} is as it was; nothing was destroyed")
     desk.set_state(key_id, KeyState.DESTROYED, reset=reset)
     click.echo(f"key {key_id} is destroyed")
+    _tell_gate(desk)
 
 
 @keys.command("export")
@@ -158,6 +165,30 @@ def import_(source: Path, replace: bool, config_path: Path) -> None:
     desk = KeyDesk(config_path)
     keyset = desk.import_(source, replace=replace)
     click.echo(f"{desk.key_file} holds {_count(keyset)}; key {keyset.primary_id} is the primary")
+    _tell_gate(desk)
+
+
+@keys.command("reload")
+@config_option
+@speaks_errors
+def reload(config_path: Path) -> None:
+    """Have the running gateway take the key file as it is now, as SIGHUP does."""
+    from gharial.wiring.keyfiles import KeyDesk
+
+    if not KeyDesk(config_path).tell_gate():
+        fail("no gateway runs here; the next one that starts reads the key file")
+    click.echo("the running gateway has taken the key file")
+
+
+def _tell_gate(desk: KeyDesk) -> None:
+    from gharial.model.errors import GharialError
+
+    try:
+        told = desk.tell_gate()
+    except GharialError as error:
+        fail(f"the key file is written, but the running gateway goes on with the keys that it has: {error}")
+    if told:
+        note("the running gateway has taken it")
 
 
 def _print_keys(found: dict[str, object], as_json: bool) -> None:

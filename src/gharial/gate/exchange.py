@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from gharial.crypto.digest import open_etag, seal_etag
+from gharial.crypto.keyset import Keyset
 from gharial.gate.disclose import Disclosure, disclose
 from gharial.gate.headers import (
     EXCHANGE_HEADER,
@@ -158,7 +159,7 @@ class GateExchange:
     ) -> Resolved:
         """Open this caller's tokens, and note whom path and query name."""
         query = head.target.partition("?")[2]
-        resolved = resolve_tokens(prepared.plan, params, query, head.headers, removed, self._s.keyset, self._caller)
+        resolved = resolve_tokens(prepared.plan, params, query, head.headers, removed, self._keyset, self._caller)
         self._story.params = resolved.params
         self._story.asked = tuple((place, text) for place, _, text in resolved.asked)
         in_path = (
@@ -169,10 +170,15 @@ class GateExchange:
         self._request_people = (*in_path, *((space, text) for _, space, text in resolved.asked))
         return resolved
 
+    @property
+    def _keyset(self) -> Keyset:
+        """The keyset that this exchange began with, whatever is swapped meanwhile."""
+        return self._policies.keyset
+
     def _open_etag(self, tag: str) -> str:
         prepared = self._prepared
         binding = f"{prepared.plan.digest} {self._upstream_path}"
-        return open_etag(self._s.keyset, self._s.tenant, self._caller.client, binding, tag)
+        return open_etag(self._keyset, self._s.tenant, self._caller.client, binding, tag)
 
     @property
     def _prepared(self) -> Prepared:
@@ -273,7 +279,7 @@ class GateExchange:
     def _seal_etag(self, etag: str) -> str:
         # Bound to the path too: equal tags of two resources would tell that these are equal.
         binding = f"{self._prepared.plan.digest} {self._upstream_path}"
-        return seal_etag(self._s.keyset, self._s.tenant, self._caller.client, binding, etag)
+        return seal_etag(self._keyset, self._s.tenant, self._caller.client, binding, etag)
 
     def _policy_line(self, rule: RouteRule) -> str:
         policy = self._policies.policies[rule.policy]
@@ -316,7 +322,7 @@ class GateExchange:
             prepared=self._prepared,
             media=media,
             limits=self._s.limits,
-            keyset=self._s.keyset,
+            keyset=self._keyset,
             tenant=self._s.tenant,
             request_people=self._request_people,
             meter=self._s.meter,

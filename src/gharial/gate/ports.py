@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gharial.crypto.keyset_history import KnownKey
 from gharial.model.incident import IncidentRecord as IncidentRecord
 from gharial.model.publication import PublicationRecord
 
@@ -107,6 +108,16 @@ class Store(Protocol):
 
     async def load_publications(self, limit: int = 1000) -> Sequence[PublicationRecord]:
         """The newest publications, newest first."""
+
+
+class KeyMemory(Protocol):
+    """What is kept of keys that were in use, durable when a call returns; raises StoreUnwritable if it is not."""
+
+    async def load_known_keys(self) -> Sequence[KnownKey]:
+        """All of them."""
+
+    async def remember_keys(self, keys: Sequence[KnownKey], *, alone: bool = False) -> None:
+        """Keep these too, or these alone. That a key was destroyed is not forgotten by a key that is alive again."""
 
 
 class Consent(Protocol):

@@ -1,7 +1,8 @@
 """The active policies: which plan holds for a caller on a route, made once per class of caller and kept.
 
-Publishing puts a whole new set of policies in the place of the old one, in one step. A running exchange keeps the set
-it began with, so none is half old. A candidate set may serve a part of the calls beside the active one (canary).
+Publishing puts a whole new set of policies in the place of the old one, in one step; another keyset comes in the same
+way. A running exchange keeps the set it began with, so none is half old. A candidate set may serve a part of the calls
+beside the active one (canary).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from gharial.crypto.keyset import Keyset
@@ -44,12 +45,12 @@ class Prepared:
 
 
 class ActivePolicies:
-    """One set of policies, and the plans made of it; both caches forget the least recently used."""
+    """One set of policies under one keyset, and the plans made of it; the caches forget the least recently used."""
 
     def __init__(self, policies: Mapping[str, Policy], keyset: Keyset) -> None:
         self.policies = dict(policies)
         self._deciders = {name: Decider(policy) for name, policy in self.policies.items()}
-        self._keyset = keyset
+        self.keyset = keyset
         self._plans: _Kept[Plan] = _Kept(MAX_PLANS, MAX_PLAN_PARTS, lambda plan: len(plan.nodes) + len(plan.steps))
         self._transforms: _Kept[tuple[Transform, ...]] = _Kept(MAX_TRANSFORM_SETS, MAX_TRANSFORMS, len)
         self._conditions: _Kept[Conditions] = _Kept(MAX_PLANS, MAX_PLANS, lambda _: 1)
@@ -69,7 +70,7 @@ class ActivePolicies:
         )
         recipient = Recipient(caller.tenant, caller.client, caller.team)
         transforms = self._transforms.get(
-            (plan.digest, recipient), lambda: transforms_for(plan, self._keyset, recipient)
+            (plan.digest, recipient), lambda: transforms_for(plan, self.keyset, recipient)
         )
         return Prepared(plan, transforms, self._conditions.get(plan.digest, lambda: conditions_of(plan)))
 
@@ -99,13 +100,26 @@ class Publisher:
     """Holds the active set, and maybe a candidate."""
 
     def __init__(self, policies: Mapping[str, Policy], keyset: Keyset) -> None:
-        self._keyset = keyset
         self.active = ActivePolicies(policies, keyset)
         self.canary: Canary | None = None
 
+    @property
+    def keyset(self) -> Keyset:
+        """The active keyset."""
+        return self.active.keyset
+
+    def renew(self, keyset: Keyset) -> None:
+        """Put a keyset in the place of the active one, and make all transforms anew, as calls need them.
+
+        What runs goes on with the set of policies that it began with, and so with that set's keyset.
+        """
+        self.active = ActivePolicies(self.active.policies, keyset)
+        if self.canary is not None:
+            self.canary = replace(self.canary, policies=ActivePolicies(self.canary.policies.policies, keyset))
+
     def publish(self, policies: Mapping[str, Policy]) -> None:
         """Put a new set in the place of the active one; a candidate ends. What runs goes on with the set it has."""
-        self.active = ActivePolicies(policies, self._keyset)
+        self.active = ActivePolicies(policies, self.keyset)
         self.canary = None
 
     def try_out(self, policies: Mapping[str, Policy], percent: int, routes: frozenset[str], table: RouteTable) -> None:
@@ -115,7 +129,7 @@ class Publisher:
         """
         if not 1 <= percent <= 100:
             raise ValueError("a canary serves 1 to 100 percent")
-        candidate = ActivePolicies(policies, self._keyset)
+        candidate = ActivePolicies(policies, self.keyset)
         known = {rule.name for rule in table.rules}
         if routes - known:
             raise ValueError(f"there is no route {', '.join(sorted(routes - known))}")

@@ -46,7 +46,6 @@ class Services:
     routes: RouteTable
     identifier: Identifier
     publisher: Publisher
-    keyset: Keyset
     meter: BudgetBook
     incidents: IncidentBook
     store: Store
@@ -59,3 +58,8 @@ class Services:
     iso_time: Callable[[float], str]
     wake_alarms: Callable[[], None]
     recording: RecordingSwitch = field(default_factory=RecordingSwitch)
+
+    @property
+    def keyset(self) -> Keyset:
+        """The keyset that is active now; an exchange keeps the one of the policies that it began with."""
+        return self.publisher.keyset

@@ -254,6 +254,13 @@ class KeyFileUnusable(GharialError):
     title = "The gateway is not available"
 
 
+class KeyFileOlder(GharialError):
+    """The key file lacks a key that was in use, or brings a destroyed one back: an older copy was restored."""
+
+    code, status, fault = "key.file_older", 503, Fault.GHARIAL
+    title = "The gateway is not available"
+
+
 class KeyFileUnwritable(GharialError):
     """A key file could not be written; the one that stood there is whole."""
 

@@ -29,6 +29,7 @@ from gharial.crypto.keyset import Keyset
 from gharial.gate.clients import ClientDirectory
 from gharial.gate.exchange import GateExchange
 from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
+from gharial.gate.keyring import Keyring
 from gharial.gate.operate import Operations, random_id, status
 from gharial.gate.publish import Publisher
 from gharial.gate.publishing import Publishing, Readiness
@@ -100,7 +101,9 @@ async def _serve(
     wake = asyncio.Event()
     facts = open_facts(settings, files.base, log)
     services = await build_services(files, keyset, store, audit, directory, facts, wake.set)
-    operations = Operations(store, directory, clock, random_bytes, lambda text: credential_hash(keyset, text))
+    keyring = Keyring(services.publisher, store, lambda: asyncio.to_thread(load_keyset, settings, files.base))
+    await keyring.remember_start()
+    operations = Operations(store, directory, clock, random_bytes, lambda text: credential_hash(services.keyset, text))
     server = await serve(
         files.gate_socket,
         lambda: GateExchange(services),
@@ -110,7 +113,10 @@ async def _serve(
     )
 
     def report() -> dict[str, Any]:
-        return status(services, started_s=started_s, version=__version__, extra=_extra(settings, server, audit, facts))
+        return status(services, started_s=started_s, version=__version__, extra=extra())
+
+    def extra() -> dict[str, Any]:
+        return {**_extra(settings, server, audit, facts), "keys": keyring.report()}
 
     readiness = Readiness()
     keep = active.keep if active is not None else _keep_nothing
@@ -123,9 +129,10 @@ async def _serve(
         operations,
         report,
         publications,
-        lambda: _unready(readiness, audit),
+        lambda: _unready(readiness, audit, keyring),
         lambda: render(metrics),
         recordings,
+        lambda: _take_keys(keyring, log),
     )
     admin, admin_task = await serve_admin(app, files.admin_socket)
     keepers = [
@@ -151,6 +158,17 @@ async def _serve(
     files.admin_socket.unlink(missing_ok=True)
 
 
+async def _take_keys(keyring: Keyring, log: Log) -> dict[str, Any]:
+    try:
+        await keyring.reload()
+    except GharialError as error:
+        log("keys.rejected", code=error.code, why=str(error))
+        raise
+    found = keyring.report()
+    log("keys.active", primary=str(found["primary"]), keys=str(found["keys"]))
+    return found
+
+
 def _keep_nothing(_: object) -> None:
     """A gate that nobody starts anew begins with the files."""
 
@@ -167,6 +185,7 @@ async def build_services(
     """Return the services of a gate on these adapters, with meter and incidents as they were before the restart."""
     settings = files.settings
     clock = SystemClock()
+    publisher = Publisher(files.policies, keyset)
     meter = BudgetBook(retain_s=LONGEST_WINDOW_S)
     meter.load(await store.load_charges(clock.now_s() - LONGEST_WINDOW_S))
     incidents = IncidentBook(new_bytes=random_bytes, iso_time=iso_time)
@@ -174,9 +193,8 @@ async def build_services(
     return Services(
         tenant=settings.tenant,
         routes=files.routes,
-        identifier=_identifier(settings, directory, keyset, facts),
-        publisher=Publisher(files.policies, keyset),
-        keyset=keyset,
+        identifier=_identifier(settings, directory, publisher, facts),
+        publisher=publisher,
         meter=meter,
         incidents=incidents,
         store=store,
@@ -196,7 +214,7 @@ async def build_services(
     )
 
 
-def _identifier(settings: Settings, directory: ClientDirectory, keyset: Keyset, facts: Facts) -> Identifier:
+def _identifier(settings: Settings, directory: ClientDirectory, publisher: Publisher, facts: Facts) -> Identifier:
     sources: list[ApiKeySource | JwtSource] = []
     for source in settings.identity:
         if source.api_keys is not None:
@@ -206,7 +224,7 @@ def _identifier(settings: Settings, directory: ClientDirectory, keyset: Keyset, 
     return Identifier(
         sources,
         directory,
-        hash_credential=lambda text: credential_hash(keyset, text),
+        hash_credential=lambda text: credential_hash(publisher.keyset, text),
         tenant=settings.tenant,
         facts=facts.sources,
     )
@@ -226,9 +244,11 @@ def _jwt_source(jwt: Jwt) -> JwtSource:
     )
 
 
-def _unready(readiness: Readiness, audit: AuditFile) -> list[str]:
-    """Return what keeps the gate from being ready: the last publication failed, or the audit can't be written."""
+def _unready(readiness: Readiness, audit: AuditFile, keyring: Keyring) -> list[str]:
+    """Return what keeps the gate from being ready: what is on disk is not active, or the audit can't be written."""
     problems = [f"the policies on disk are not active: {problem}" for problem in readiness.problems]
+    if keyring.problem:
+        problems.append(f"the key file on disk is not active: {keyring.problem}")
     return problems if audit.writable else [*problems, "the audit can't be written"]
 
 

@@ -5,11 +5,13 @@ Every change reads, decides and replaces under one lock, so that of two that com
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gharial.adapters.admin import AdminClient
 from gharial.adapters.files import write_private_file
 from gharial.adapters.key_file import (
     create_key_file,
@@ -25,7 +27,11 @@ from gharial.crypto.keyset import Keyset, KeyState, create_keyset, new_kek, pars
 from gharial.crypto.keyset_history import find_losses, known_keys
 from gharial.model.errors import AlreadyExists, KeyNeeded
 from gharial.settings import load_settings
+from gharial.wiring.operator import gate_answers
 from gharial.wiring.world import SystemClock, random_bytes
+
+RELOAD_TIMEOUT_S = 60.0
+"""How long a running gate may take to read the key file, its KEK included, and to remember its keys."""
 
 RESET_FLAG = "--reset-people-and-credentials"
 """The option that accepts that digests of people and hashes of credentials change."""
@@ -105,13 +111,17 @@ class KeyDesk:
     def import_(self, source: Path, *, replace: bool = False) -> Keyset:
         """Make a key file that this KEK wrapped the one of the gateway, and return what is in it.
 
-        Raises KeyNeeded unless `replace` if there is one that holds keys which `source` lacks, or that can't be read.
+        Raises KeyNeeded unless `replace` if there is one that holds keys which `source` lacks; StoreInUse for `replace`
+        while a gateway runs, since what it remembers of the lost keys is forgotten with them.
         """
         kek = load_kek(self.settings, self.base)
         data = read_wrapped(source)
         keyset = unwrap_keyset(data, kek)
         with key_file_lock(self.key_file):
-            if self.key_file.exists() and not replace:
+            if replace:
+                asyncio.run(self._replace(data, keyset))
+                return keyset
+            if self.key_file.exists():
                 present = unwrap_keyset(read_key_file(self.key_file), kek)
                 losses = find_losses(known_keys(present), keyset)
                 if losses:
@@ -121,6 +131,32 @@ class KeyDesk:
                     )
             replace_key_file(self.key_file, data)
         return keyset
+
+    async def _replace(self, data: bytes, keyset: Keyset) -> None:
+        from gharial.adapters.store import open_store
+
+        path = self.base / self.settings.store.removeprefix("sqlite:")
+        if not path.exists():
+            replace_key_file(self.key_file, data)
+            return
+        # Opened first: while a gateway runs it is refused, and nothing has changed.
+        store = open_store(path)
+        try:
+            replace_key_file(self.key_file, data)
+            await store.remember_keys(known_keys(keyset), alone=True)
+        finally:
+            store.close()
+
+    def tell_gate(self) -> bool:
+        """Have a running gateway take the key file as it is now; False if none runs here.
+
+        Raises AdminRefused if it does not take it: then it goes on with the keys that it has.
+        """
+        admin_socket = self.base / self.settings.admin.socket
+        if not gate_answers(admin_socket):
+            return False
+        AdminClient(admin_socket, RELOAD_TIMEOUT_S).call("POST", "/keys/reload")
+        return True
 
     def _change(self, change: Callable[[Keyset], Keyset]) -> Keyset:
         with key_file_lock(self.key_file):

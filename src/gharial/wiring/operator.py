@@ -47,12 +47,13 @@ def operator(config_path: Path) -> Operator:
     settings = load_settings(config_path)
     base = config_path.resolve().parent
     admin_socket = base / settings.admin.socket
-    if _answers(admin_socket):
+    if gate_answers(admin_socket):
         return RemoteOperator(AdminClient(admin_socket))
     return LocalOperator(settings, base)
 
 
-def _answers(path: Path) -> bool:
+def gate_answers(path: Path) -> bool:
+    """True if a gateway listens on this admin socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))

@@ -26,6 +26,7 @@ from gharial.adapters.system_ca import find_system_ca_bundle
 from gharial.model.errors import GateUnavailable, GharialError
 from gharial.wiring.checks import check_port, check_start
 from gharial.wiring.gate_process import GRACE_S
+from gharial.wiring.keyfiles import RELOAD_TIMEOUT_S
 from gharial.wiring.log import Log, make_log, tell_crashes
 
 _MARGIN_S = 5.0
@@ -116,7 +117,7 @@ async def _run(files: GatewayFiles, log: Log, say: Say) -> int:
         return 0
     except NotReady as error:
         raise GateUnavailable(f"{error} did not start; {_last_words(files, str(error))}") from None
-    loop.add_signal_handler(signal.SIGHUP, lambda: _publish_soon(files, log))
+    loop.add_signal_handler(signal.SIGHUP, lambda: _take_files_soon(files, log))
     reporter = asyncio.create_task(_report_parts(supervisor, files.run_dir / "parts.json"))
     say(_greeting(files))
     await stopping
@@ -130,10 +131,11 @@ async def _run(files: GatewayFiles, log: Log, say: Say) -> int:
 _publishing: set[asyncio.Task[None]] = set()
 
 
-def _publish_soon(files: GatewayFiles, log: Log) -> None:
-    task = asyncio.create_task(_publish(files, log))
-    _publishing.add(task)
-    task.add_done_callback(_publishing.discard)
+def _take_files_soon(files: GatewayFiles, log: Log) -> None:
+    for work in (_publish(files, log), _reload_keys(files, log)):
+        task = asyncio.create_task(work)
+        _publishing.add(task)
+        task.add_done_callback(_publishing.discard)
 
 
 async def _publish(files: GatewayFiles, log: Log) -> None:
@@ -144,6 +146,14 @@ async def _publish(files: GatewayFiles, log: Log) -> None:
         log("policies.rejected", code=error.code, why=str(error))
     else:
         log("policies.published", changed=", ".join(changed["changed"]) or "none")
+
+
+async def _reload_keys(files: GatewayFiles, log: Log) -> None:
+    """Have the gate take the key file as it is now (SIGHUP); if that fails, the active keyset stays."""
+    try:
+        await asyncio.to_thread(AdminClient(files.admin_socket, RELOAD_TIMEOUT_S).call, "POST", "/keys/reload")
+    except GharialError as error:
+        log("keys.rejected", code=error.code, why=str(error))
 
 
 def _active_path(files: GatewayFiles) -> Path:

@@ -57,6 +57,13 @@ STEPS: tuple[Step, ...] = (
             forced INTEGER NOT NULL, failed_tests INTEGER NOT NULL
         )""",
     ),
+    (
+        # Keys that were once in use, so that an older key file is told from a newer one. No material.
+        """CREATE TABLE known_key (
+            keyset_id TEXT NOT NULL, key_id INTEGER NOT NULL, destroyed INTEGER NOT NULL,
+            PRIMARY KEY (keyset_id, key_id)
+        ) WITHOUT ROWID""",
+    ),
 )
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from gharial.adapters.group_thread import GroupThread, Reply, answer_all
 from gharial.adapters.store.ownership import OwnerLock
 from gharial.adapters.store.schema import migrate, read_version
+from gharial.crypto.keyset_history import KnownKey
 from gharial.gate.ports import Charge, ClientRecord, CredentialRecord, IncidentRecord
 from gharial.model.errors import AlreadyExists, GharialError, NotFound, StoreInUse, StoreUnwritable
 from gharial.model.publication import PublicationRecord
@@ -200,6 +201,23 @@ class SqliteStore:
         """See the port."""
         return await self._read(lambda db: [_publication(row) for row in db.execute(_PUBLICATIONS, (limit,))])
 
+    # --- keys that were in use --------------------------------------------------------------------------------------
+
+    async def load_known_keys(self) -> Sequence[KnownKey]:
+        """See `gate.ports.KeyMemory`."""
+        return await self._read(lambda db: [KnownKey(row[0], row[1], bool(row[2])) for row in db.execute(_KNOWN_KEYS)])
+
+    async def remember_keys(self, keys: Sequence[KnownKey], *, alone: bool = False) -> None:
+        """See `gate.ports.KeyMemory`."""
+        rows = [(key.keyset_id, key.key_id, key.destroyed) for key in keys]
+
+        def run(db: sqlite3.Connection) -> None:
+            if alone:
+                db.execute("DELETE FROM known_key")
+            db.executemany(_REMEMBER_KEY, rows)
+
+        await self._write(run)
+
     # --- the writer thread -----------------------------------------------------------------------------------------
 
     async def _write(self, run: Callable[[sqlite3.Connection], R]) -> R:
@@ -345,6 +363,10 @@ _PUT_INCIDENT = (
     f"ON CONFLICT (incident_id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _INCIDENT_COLUMNS[1:])}"
 )
 _INCIDENTS = f"SELECT {', '.join(_INCIDENT_COLUMNS)} FROM incident ORDER BY opened_s DESC, incident_id DESC LIMIT ?"  # noqa: S608
+
+_KNOWN_KEYS = "SELECT keyset_id, key_id, destroyed FROM known_key ORDER BY keyset_id, key_id"
+_REMEMBER_KEY = """INSERT INTO known_key (keyset_id, key_id, destroyed) VALUES (?, ?, ?)
+    ON CONFLICT (keyset_id, key_id) DO UPDATE SET destroyed = max(destroyed, excluded.destroyed)"""
 
 _PUBLICATION_FIELDS = tuple(name for name in PublicationRecord.__dataclass_fields__ if name != "number")
 _ADD_PUBLICATION = (

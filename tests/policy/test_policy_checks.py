@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from support.effort import examples, thorough_only
 
 from gharial.model.errors import PolicyInvalid, Problem
 from gharial.policy.advice import find_warnings
+from gharial.policy.cel import compile_cel
+from gharial.policy.cel_trial import MAX_ALL_TRIALS, TYPES, Trials, find_faults
 from gharial.policy.checks import check_policy
 from gharial.policy.document import Policy, parse_policy
 
@@ -105,30 +108,82 @@ def test_more_budgets_than_a_plan_holds_are_a_warning():
     assert len(warnings(text("p"))) == 1
 
 
+def takes(claim: str, *fit: str) -> str:
+    """What is said of a claim of which only these types, in CEL's words, have an outcome."""
+    test = " || ".join(f"type({claim}) == {name}" for name in fit)
+    failing = " or ".join(words for words, name in TYPES.items() if name not in fit)
+    return f"{claim} is {failing}; test it first: {f'({test})' if len(fit) > 1 else test} && …"
+
+
+LEVEL = takes("claims.level", "int", "double")
+
+
 @pytest.mark.parametrize(
-    ("cel", "failing"),
+    ("cel", "told"),
     [
-        ("claims.level >= 3", "a text or true or false or a list"),
-        ("has(claims.level) && claims.level >= 3", "a text or true or false or a list"),
-        ("'a' in claims.level", "a text or a whole number or a fraction or true or false"),
-        ("type(claims.level) == int && claims.level >= 3", ""),
-        ("claims.level == 3 || hour < 6", ""),
-        ("team == 'a'", ""),
+        ("claims.level >= 3", [LEVEL]),
+        ("has(claims.level) && claims.level >= 3", [LEVEL]),
+        ("'a' in claims.level", [takes("claims.level", "list")]),
+        ("claims.dept.startsWith('fin') && claims.level >= 3", [takes("claims.dept", "string"), LEVEL]),
+        ("claims.dept == 'fin' && claims.level >= 3", [LEVEL]),
+        ("client == 'acme' && hour in [3, 4] && claims.level >= 3", [LEVEL]),
+        ("!claims['a b']", [takes('claims["a b"]', "bool")]),
+        (
+            "claims.ok ? claims.level >= 3 : claims.name.size() == 3",
+            [LEVEL, takes("claims.name", "string", "list"), takes("claims.ok", "bool")],
+        ),
+        ("10 / claims.n > 100", [takes("claims.n", "int")]),
+        ("type(claims.level) == int && claims.level >= 3", []),
+        ("claims.level == 3 || hour < 6", []),
+        ("team == 'a'", []),
     ],
 )
-def test_an_expression_that_has_no_outcome_for_some_claims_is_a_warning(cel: str, failing: str):
-    """It would refuse these callers everywhere; the warning names the claim, its types, and what to write."""
+def test_an_expression_that_has_no_outcome_for_some_claims_is_a_warning(cel: str, told: list[str]):
+    """It would refuse such callers everywhere; each claim is named with its types, and with a test that fits it."""
+    quoted = json.dumps(cel)
     rules = [
-        f'who: {{ a: {{ cel: "{cel}" }} }}\n',
-        f'who: {{ a: {{}} }}\ngrants: [ {{ grant: g, to: a, show: {{ m: clear }}, needs: {{ cel: "{cel}" }} }} ]\n',
-        f'who: {{ a: {{}} }}\nnever: [ {{ never: n, tag: m, at_least: drop, when: {{ cel: "{cel}" }} }} ]\n',
+        f"who: {{ a: {{ cel: {quoted} }} }}\n",
+        f"who: {{ a: {{}} }}\ngrants: [ {{ grant: g, to: a, show: {{ m: clear }}, needs: {{ cel: {quoted} }} }} ]\n",
+        f"who: {{ a: {{}} }}\nnever: [ {{ never: n, tag: m, at_least: drop, when: {{ cel: {quoted} }} }} ]\n",
     ]
     for rule in rules:
         found = warnings(f"{HEAD}tags: {{ m: {{ find: $.m }} }}\n{rule}")
-        if failing:
-            assert f"refuses every exchange of a caller whose claims.level is {failing}; test it first" in found[0]
-        else:
-            assert found == []
+        assert [line.partition(" refuses exchanges of a caller whose ")[2] for line in found] == told
+
+
+def test_an_expression_for_which_no_type_fits_is_told_so():
+    """A claim is never an object here: no test could make this expression one that has an outcome."""
+    text = f"{HEAD}tags: {{ m: {{ find: $.m }} }}\nwho: {{ a: {{ cel: 'claims.a.b == 1' }} }}\n"
+    assert warnings(text)[0].endswith("or true or false or a list; no type of it fits")
+
+
+ATOMS = (
+    "claims.level >= 3", "claims.level < 2.5", "claims.level == 'x'", "claims.dept.startsWith('fin')", "!claims.ok",
+    "claims.dept == 'x'", "'x' in claims.amr", "claims.amr.exists(m, m == 'mfa')", "size(claims.any) == 3",
+    "client == 'acme'", "hour < 6", "has(claims.level)",
+)  # fmt: skip
+"""Each uses a claim as one kind of value throughout."""
+
+
+@given(st.lists(st.tuples(st.sampled_from(ATOMS), st.sampled_from(["&&", "||"])), min_size=1, max_size=2))
+def test_who_follows_the_advice_is_warned_no_more(parts: list[tuple[str, str]]):
+    """With the tests that are advised before it, an expression fails for no type of these claims."""
+    text = "".join(f"({atom}) {link} " for atom, link in parts).rstrip("&| ")
+    faults = find_faults(compile_cel(text), Trials())
+    assert all(fault.test for fault in faults)
+    advised = " && ".join([*(fault.test for fault in faults), f"({text})"])
+    assert {fault.claim for fault in find_faults(compile_cel(advised), Trials())}.isdisjoint(f.claim for f in faults)
+
+
+def test_trying_expressions_out_is_bounded():
+    """Very many expressions are not all tried: publishing waits for seconds at most, and refuses none for it."""
+    long = " && ".join(f"claims.c{n} == 'v{n}'" for n in range(20))
+    whos = ", ".join(f'w{n}: {{ cel: "{long} && claims.n > {n}" }}' for n in range(300))
+    policy = parse_policy(f"{HEAD}tags: {{ m: {{ find: $.m }} }}\nwho: {{ {whos} }}\n", "policy.yaml")
+    trials = Trials()
+    for who in policy.who.values():
+        find_faults(who.expressions[0], trials)
+    assert 0 <= trials.left < MAX_ALL_TRIALS
 
 
 def hostile_texts() -> dict[str, str]:

@@ -7,7 +7,8 @@ from itertools import chain, combinations
 
 from gharial.model.errors import Problem
 from gharial.model.plan import Op
-from gharial.policy.cel import CelProgram, find_failing_types
+from gharial.policy.cel import CelProgram
+from gharial.policy.cel_trial import Trials, find_faults
 from gharial.policy.checks import may_meet, techniques_of
 from gharial.policy.conditions import CONSENT
 from gharial.policy.document import Policy
@@ -47,22 +48,20 @@ def find_warnings(policy: Policy) -> list[Problem]:
 def _failing_expressions(policy: Policy) -> Iterator[Problem]:
     """Expressions that have no outcome for claims of some types: whoever brings one is refused everywhere."""
     rules: list[tuple[str, int, int, Iterable[CelProgram]]] = [
-        *((f"'{who.name}'", who.line, who.column, who.expressions) for who in policy.who.values()),
+        # In the order of names, for the trials are limited and the order of writing never matters.
+        *((f"'{who.name}'", who.line, who.column, who.expressions) for _, who in sorted(policy.who.items())),
         *((f"the grant '{g.name}'", g.line, g.column, g.needs.expressions) for g in policy.grants),
         *(
             (f"the guardrail '{g.name}'", g.line, g.column, (*g.when.expressions, *g.unless.expressions))
             for g in policy.never
         ),
     ]
+    trials = Trials()
     for rule, line, column, expressions in rules:
-        for expression in expressions:
-            failing = find_failing_types(expression)
-            if failing:
-                claims = sorted(name for name in expression.reads if name.startswith("claims."))
-                what = (
-                    f"{rule} refuses every exchange of a caller whose {' or '.join(claims)} is {' or '.join(failing)}"
-                )
-                yield Problem(policy.file, line, column, f"{what}; test it first: type({claims[0]}) == int && …")
+        for fault in (fault for expression in expressions for fault in find_faults(expression, trials)):
+            what = f"{rule} refuses exchanges of a caller whose {fault.claim} is {' or '.join(fault.types)}"
+            advice = f"test it first: {fault.test} && …" if fault.test else "no type of it fits"
+            yield Problem(policy.file, line, column, f"{what}; {advice}")
 
 
 def _without_subject(grant: Grant, has_subject: bool) -> Iterator[str]:

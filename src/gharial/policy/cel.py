@@ -133,29 +133,6 @@ def compile_cel(text: str) -> CelProgram:
     return program
 
 
-def find_failing_types(program: CelProgram) -> tuple[str, ...]:
-    """Return of which types a claim makes the expression fail, which refuses the caller; in words, for a person.
-
-    Only what a trial shows: a part that another part of the expression makes irrelevant is not seen.
-    """
-    claims = {name.partition(".")[2] for name in program.reads if name.startswith("claims.")}
-    found = []
-    for words, value in _CLAIM_SAMPLES.items():
-        try:
-            program.holds({**_SAMPLE_FACTS, "claims": dict.fromkeys(claims, value)})
-        except CelMissing:
-            continue
-        except CelFailed:
-            found.append(words)
-    return tuple(found)
-
-
-_CLAIM_SAMPLES: Final[Mapping[str, object]] = {
-    "a text": "x", "a whole number": 7, "a fraction": 1.5, "true or false": True, "a list": ["x"],
-}  # fmt: skip
-_SAMPLE_FACTS: Final[Mapping[str, object]] = {**dict.fromkeys(_TEXTS, "x"), "roles": ["x"], "hour": 12}
-
-
 def _try_constant(program: CelProgram) -> None:
     """An expression that reads nothing has one outcome; where that is a failure, every exchange would be refused."""
     try:

@@ -5,7 +5,6 @@ The sample callers of `samples` are put to the policies themselves, so what is t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -14,6 +13,7 @@ from types import MappingProxyType
 from gharial.model.caller import Caller
 from gharial.model.errors import PolicyExpressionFailed
 from gharial.policy.cel import CelProgram
+from gharial.policy.cel_trial import literals_of
 from gharial.policy.conditions import Condition, Conditions, find_outcome
 from gharial.policy.countries import COUNTRIES
 from gharial.policy.decide import decide
@@ -244,8 +244,7 @@ def _condition_question(condition: Condition) -> Question:
 
 def _expression_questions(expression: CelProgram) -> Iterator[Question]:
     """What an expression asks can't be taken apart: each text and number in it is worth a try for each of its facts."""
-    texts: list[Value] = [one or other for one, other in _TEXT.findall(expression.text)]
-    texts += [int(digits) for digits in _INTEGER.findall(_TEXT.sub("", expression.text))]
+    texts: list[Value] = [literal for literals in literals_of(expression.text) for literal in literals]
     for fact in facts_of_expression(expression):
         named = [text for text in texts if fact.startswith(CLAIM) or isinstance(text, str)]
         if fact == HOUR:
@@ -258,8 +257,6 @@ def _expression_questions(expression: CelProgram) -> Iterator[Question]:
             yield Question(fact, (), lambda facts, fact=fact: fact in facts)  # type: ignore[misc]
 
 
-_TEXT = re.compile(r"""'([^'\\]*)'|"([^"\\]*)\"""")
-_INTEGER = re.compile(r"(?<![\w.])[0-9]{1,9}(?![\w.])")
 _LAST_HOUR = 23
 
 

@@ -6,7 +6,8 @@ import json
 import stat
 from pathlib import Path
 
-from gharial.adapters.files import load_gateway_files, load_keyset
+from gharial.adapters.files import load_gateway_files
+from gharial.adapters.key_file import load_keyset
 from gharial.adapters.scaffold import sample_fields
 from gharial.demo.parts import read_policy, write_gateway_files
 from gharial.demo.telecom import customer

@@ -312,3 +312,93 @@ async def test_shadow_counts_what_it_would_refuse_and_changes_nothing():
     seen = await world.call("/customers?account=tok_forged", {"plan": "x"}, as_="acme-billing")
     assert seen.request.target is None
     assert world.services.counters.shadow_would_refuse["list"] == 1
+
+
+# --- nothing but tokens -------------------------------------------------------------------------------------------
+
+GUARDED = POLICY.replace("'query:account'", "'query:account', 'path:account'") + (
+    "never:\n  - { never: no-guessing, only_tokens: [account, person], unless: clear }\n"
+)
+GUARDED_ROUTES = (*ROUTES, ("account", "GET /accounts/{account}", "crm"))
+
+
+def a_guarded_world() -> World:
+    return World(GUARDED, GUARDED_ROUTES)
+
+
+async def test_own_tokens_still_come_back_where_nothing_else_may():
+    """The partner's tokens are opened as before, in every kind of place."""
+    world = a_guarded_world()
+    token = await a_token(world, "accountNumber", "A1")
+    seen = await world.call(f"/accounts/{token}?account={token}&x=1", as_="acme-billing")
+    assert seen.request.target == "/accounts/A1?account=A1&x=1"
+    seen = await world.call("/customers", headers=[("cookie", f"account={token}")], as_="acme-billing")
+    assert sent(seen, "cookie") == ["account=A1"]
+    assert (await world.call("/customers?page=2", as_="acme-billing")).code == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        ("/accounts/4815162342", ()),
+        ("/accounts/%34815162342", ()),
+        ("/accounts/TOK_x", ()),
+        ("/customers?account=4815162342", ()),
+        ("/customers?account=", ()),
+        ("/customers?account", ()),
+        ("/customers?x=1&%61ccount=1", ()),
+        ("/customers?Account=1", ()),
+        ("/customers?account[]=1", ()),
+        ("/customers?account%5Bgte%5D=0", ()),
+        ("/customers?account__startswith=4", ()),
+        ("/customers?account_cont=4", ()),
+        ("/customers?filter[account]=1", ()),
+        ("/customers?acc%256funt=1", ()),
+        ("/customers?acc%u006funt=1", ()),
+        ("/customers?x=1;account=1", ()),
+        ("/customers", (("x-account", "1"),)),
+        ("/customers", (("x-account", ""),)),
+        ("/customers", (("x_account", "1"),)),
+        ("/customers", (("cookie", "account=1"),)),
+        ("/customers", (("cookie", "s=1, account=1"),)),
+        ("/customers", (("cookie", "s=1; ACCOUNT=1"),)),
+        ("/customers", (("x-customer", "42"),)),
+    ],
+)
+async def test_plain_values_are_refused_like_forged_tokens(target: str, headers: tuple[tuple[str, str], ...]):
+    """An id that is guessed, however it is spelled, gets the answer of a forged token; the upstream is not asked."""
+    world = a_guarded_world()
+    token = await a_token(world, "accountNumber", "A1")
+    seen = await world.call(target, headers=headers, as_="acme-billing")
+    forged = await world.call(f"/accounts/{token}A", as_="acme-billing")
+    assert refused(seen) == refused(forged) == TOKEN_REFUSED
+    assert seen.refusal.error.title == forged.refusal.error.title
+
+
+async def test_a_plain_value_beside_a_token_is_refused():
+    """One token does not open the door for what comes with it."""
+    world = a_guarded_world()
+    token = await a_token(world, "accountNumber", "A1")
+    seen = await world.call(f"/customers?account={token}&account=2", as_="acme-billing")
+    assert refused(seen) == TOKEN_REFUSED
+
+
+async def test_who_has_no_right_to_reidentify_can_send_nothing_there():
+    """Without `reidentify` a token opens nothing, and so it is refused too."""
+    world = a_guarded_world()
+    token = (await world.call("/customers", {"customerId": "42"})).json["customerId"]
+    assert refused(await world.call(f"/customers?id={token}")) == TOKEN_REFUSED
+
+
+async def test_who_sees_it_in_clear_is_spared():
+    """A clerk sees ids in clear and has no tokens: ids stay usable for her, those of accounts do not."""
+    world = a_guarded_world()
+    assert (await world.call("/customers?id=42", as_="clerk-1")).code == ""
+    assert refused(await world.call("/accounts/1", as_="clerk-1")) == TOKEN_REFUSED
+
+
+@pytest.mark.parametrize("query", ["account_type=savings", "accounts=2", "accounting=x", "sort=account"])
+async def test_other_parameters_go_on(query: str):
+    """What is not the id goes on as it came."""
+    seen = await a_guarded_world().call(f"/customers?{query}", as_="acme-billing")
+    assert (seen.code, seen.request.target) == ("", None)

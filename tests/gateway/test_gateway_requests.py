@@ -31,6 +31,8 @@ who:
 grants:
   - { grant: basics, to: anyone, show: { person: token, public: clear } }
   - { grant: partner, to: partner, show: { account: token }, reidentify: [person, account] }
+never:
+  - { never: no-guessing, only_tokens: account, when: { client: acme-desk }, unless: clear }
 """
 ROUTES = [{"route": "customer", "match": "ANY /customers/{id}", "upstream": "api", "policy": "customer-data"}]
 ONE = f"/customers/{customer_id(1)}"
@@ -38,10 +40,10 @@ ACCOUNT = str(ACCOUNTS_FROM + 1)
 
 
 class World:
-    """One gateway for this module, its upstream, and the keys of two partners."""
+    """One gateway for this module, its upstream, and the keys of three partners: `desk` may send only tokens."""
 
-    def __init__(self, home: Home, upstream: Upstream, acme: str, other: str) -> None:
-        self.home, self.upstream, self.acme, self.other = home, upstream, acme, other
+    def __init__(self, home: Home, upstream: Upstream, acme: str, other: str, desk: str) -> None:
+        self.home, self.upstream, self.acme, self.other, self.desk = home, upstream, acme, other, desk
 
     async def record(self, key: str) -> dict[str, object]:
         """Customer 1 as a partner sees it; the upstream's memory is empty afterwards."""
@@ -70,6 +72,7 @@ async def the_world() -> AsyncIterator[World]:
             upstream,
             await home.add_client("acme-billing"),
             await home.add_client("acme-other"),
+            await home.add_client("acme-desk"),
         )
 
 
@@ -124,3 +127,17 @@ async def test_another_clients_tokens_are_refused_everywhere(world: World):
     ):
         refused(await world.home.get(target, *headers, key=world.other), 400, "token.refused")
     assert world.upstream.seen == []
+
+
+async def test_who_may_send_only_tokens_cant_count_through_accounts(world: World):
+    """A thousand guesses tell nothing: a real account, a wrong one and a forged token look alike; own tokens work."""
+    record = await world.record(world.desk)
+    answers = []
+    for guess in (ACCOUNT, str(int(ACCOUNT) + 1), "tok_AQAAAA", "", f"{ACCOUNT}&account={record['accountNumber']}"):
+        reply = await world.home.get(f"/customers/x?account={guess}", key=world.desk)
+        refused(reply, 400, "token.refused")
+        answers.append((reply.status, {k: v for k, v in reply.problem().items() if k != "exchange"}))
+    assert all(one == answers[0] for one in answers)
+    assert world.upstream.seen == []
+    assert (await world.home.get(f"/customers/x?account={record['accountNumber']}", key=world.desk)).status == 200
+    assert world.asked.target == f"/customers/x?account={ACCOUNT}"

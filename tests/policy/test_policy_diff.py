@@ -237,3 +237,27 @@ def test_another_group_of_countries_is_told_by_its_members():
     found = diff_policies(read(GUARDED), read(narrower))
     assert {c.direction for c in found.changes} == {Direction.MORE_OPEN}
     assert {line.partition(",")[0] for c in found.changes for line in c.when} == {"residency EU (such as AT)"}
+
+
+REQUESTS: dict[str, Any] = BASE | {
+    "tags": {"email": {"find": ["$..email", "query:email"]}},
+    "grants": [{"grant": "desk", "to": "care", "show": {"email": "token"}, "reidentify": "email"}],
+}
+
+
+def test_another_place_for_tokens_is_told():
+    """A place that tokens may come back in opens, one that goes closes."""
+    wider = REQUESTS | {"tags": {"email": {"find": ["$..email", "query:email", "header:X-Email"]}}}
+    (change,) = diff_policies(read(REQUESTS), read(wider)).changes
+    assert (change.direction, change.tag, change.place) == (Direction.MORE_OPEN, "email", "header:x-email")
+    (back,) = diff_policies(read(wider), read(REQUESTS)).changes
+    assert (back.direction, back.place) == (Direction.STRICTER, "header:x-email")
+
+
+def test_only_tokens_is_told():
+    """That nothing but tokens may come any more is stricter, and told with its place."""
+    guarded = REQUESTS | {"never": [{"never": "no-guessing", "only_tokens": "email"}]}
+    stricter = [c for c in diff_policies(read(REQUESTS), read(guarded)).changes if c.direction is Direction.STRICTER]
+    assert ("query:email", "only tokens are accepted") in {(c.place, c.after) for c in stricter}
+    back = diff_policies(read(guarded), read(REQUESTS)).changes
+    assert ("query:email", Direction.MORE_OPEN) in {(c.place, c.direction) for c in back}

@@ -42,6 +42,8 @@ def test_the_examples_are_a_policy():
         assert parse_policy(f"policy: p\nversion: 1\n{tags}{who}", "docs/policy.md").who
     for other in pieces["tags"][1:]:
         assert parse_policy(f"policy: p\nversion: 1\n{other}", "docs/policy.md").tags
+    for never in pieces["never"][1:]:
+        assert parse_policy(f"policy: p\nversion: 1\n{tags}{never}", "docs/policy.md").never
     for budget in pieces["budget"][0].splitlines():
         policy = parse_policy(
             f"policy: p\nversion: 1\n{tags}{pieces['who'][0]}{common}grants:\n  - grant: g\n    to: care\n"
@@ -49,7 +51,7 @@ def test_the_examples_are_a_policy():
             "docs/policy.md",
         )
         assert policy.grants[0].budgets
-        assert len(policy.never) == 4
+        assert len(policy.never) == 5
         assert len(policy.watch) == 3
 
 

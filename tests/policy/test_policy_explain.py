@@ -120,3 +120,22 @@ def test_a_guardrail_says_what_makes_it_act_or_keeps_it_still():
     assert eu.applied
     assert eu.reasons[0] == "country: not EEA may be so: it is unknown"
     assert (email.rule, email.technique) == ("never:eu", "redact")
+
+
+def test_places_in_requests_say_what_happens_to_tokens_and_all_else():
+    """Whether a token is opened there, by which grant, and whether anything else may come."""
+    policy = GUARDED | {
+        "tags": {
+            "email": {"find": ["$..email", "query:email"]},
+            "home": {"find": "$..home", "fact": "residency"},
+            "person": {"find": "query:id", "subject": "customer"},
+        },
+        "grants": [{"grant": "desk", "to": "care", "show": {"email": "token"}, "reidentify": "email"}],
+        "never": [{"never": "no-guessing", "only_tokens": "email"}],
+    }
+    found = {e.place: e for e in explain(policy, {"role": ("care",)})}
+    assert (found["query:email"].technique, found["query:email"].rule) == ("opened", "never:no-guessing")
+    assert "anything but such a token is refused" in found["query:email"].why
+    assert (found["query:id"].technique, found["query:id"].rule) == ("as sent", "tag")
+    others = {e.place: e for e in explain(policy, {"role": ("other",)})}
+    assert others["query:email"].technique == "refused"

@@ -47,8 +47,9 @@ def resolve_tokens(
     """Turn this caller's tokens in a request into real values, where a grant says `reidentify`.
 
     `removed` are the headers that don't reach the upstream: nothing in them is resolved. Anything that is not a token
-    stays as it came. Raises TokenRefused for a token that is not this caller's, stands beside its place, or whose value
-    can't be written there; RequestMalformed for what upstreams read in different ways.
+    stays as it came, unless only tokens may come. Raises TokenRefused for a token that is not this caller's, stands
+    beside its place, or whose value can't be written there, and for anything else where only tokens may come;
+    RequestMalformed for what upstreams read in different ways.
     """
     opener = _Opener(keyset, caller)
     of: dict[Carrier, dict[str, Param]] = {carrier: {} for carrier in Carrier}
@@ -79,6 +80,8 @@ class _Opener(Change):
 
     def resolve(self, param: Param, text: str) -> str | None:
         real = None
+        if param.only_tokens and not (param.reidentify and seems_token(text)):
+            raise TokenRefused("only tokens may come here")
         if param.reidentify and seems_token(text):
             tag, real = self._open(param, text)
             self.counts[tag] = self.counts.get(tag, 0) + 1
@@ -87,8 +90,8 @@ class _Opener(Change):
         return real
 
     def refuse_alike(self, param: Param, text: str, *, same: bool) -> None:
-        if param.reidentify and seems_token(text):
-            raise TokenRefused("a token stands beside the place where it would be opened")
+        if param.only_tokens or (param.reidentify and seems_token(text)):
+            raise TokenRefused("a token, or what should be one, stands beside the place where it would be opened")
         if param.subject and same:
             raise RequestMalformed("a parameter is spelled almost like the one that names a person")
 

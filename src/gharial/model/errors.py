@@ -54,7 +54,7 @@ class AmbiguousCredentials(GharialError):
 
 
 class TokenRefused(GharialError):
-    """A token in the request is forged, another client's, or of an unknown key: one uniform answer for all."""
+    """A token in the request is forged, another client's, of an unknown key, or missing where only tokens may come."""
 
     code, status, fault = "token.refused", 400, Fault.CALLER
     title = "A token in the request is not valid"

@@ -164,7 +164,7 @@ class Param(msgspec.Struct, frozen=True, omit_defaults=True):
     `carrier` is what holds it. Of a path parameter, `cell` says what is shown of it in a `Location`; of the others
     nothing is ever shown, and it is NONE. `name` is compared as it is; that of a header is in lower case.
     `reidentify`: a token of this caller becomes the real value before the upstream sees it, unless it is a token of a
-    tag in `closed`.
+    tag in `closed`. `only_tokens`: everything else that comes here is refused.
     """
 
     name: str
@@ -174,6 +174,7 @@ class Param(msgspec.Struct, frozen=True, omit_defaults=True):
     reidentify: bool = False
     carrier: Carrier = Carrier.PATH
     closed: tuple[str, ...] = ()
+    only_tokens: bool = False
 
     @property
     def place(self) -> str:

@@ -41,7 +41,11 @@ def compile_plan(
     layout = Layout(policy, *Table.of(policy, factors, applying, floors).fates(tags))
     check_same_places(policy, tags.values(), layout)
     nodes = layout.nodes(Automaton.of((name, path) for name, tag in tags.items() for path in tag.body_paths))
-    own_params = (*_params(params, tags, applying, layout), *_fields(policy, applying))
+    demanded = _demanded(floors, params, tags, layout, factors)
+    own_params = (
+        *_params(params, tags, applying, demanded, layout),
+        *_fields(policy, applying, demanded),
+    )
     extras = extras_of(tags, layout, policy.unlisted)
     probes = _probes(floors, tags, layout, factors)
     cells, steps = layout.cells, tuple(layout.steps)
@@ -76,7 +80,9 @@ def _is_here(tag: Tag, params: tuple[str, ...], policy: Policy) -> bool:
     return bool(tag.body_paths) or has_extras(tag, policy.unlisted) or any(name in params for name in tag.params)
 
 
-def _params(params: tuple[str, ...], tags: Mapping[str, Tag], applying: list[Grant], layout: Layout) -> list[Param]:
+def _params(
+    params: tuple[str, ...], tags: Mapping[str, Tag], applying: list[Grant], demanded: frozenset[str], layout: Layout
+) -> list[Param]:
     """The tagged parameters of the route, in the order of its template."""
     found: list[Param] = []
     for name in params:
@@ -93,12 +99,13 @@ def _params(params: tuple[str, ...], tags: Mapping[str, Tag], applying: list[Gra
                 combined.subject,
                 bool(opened),
                 closed=tuple(sorted(own - opened)) if opened else (),
+                only_tokens=bool(own & demanded),
             )
         )
     return found
 
 
-def _fields(policy: Policy, applying: list[Grant]) -> list[Param]:
+def _fields(policy: Policy, applying: list[Grant], demanded: frozenset[str]) -> list[Param]:
     """Tagged parts of requests outside the path with which something is done, sorted. Only a query names people."""
     found: list[Param] = []
     for place, own in fields_of(policy.tags.values()).items():
@@ -106,9 +113,12 @@ def _fields(policy: Policy, applying: list[Grant]) -> list[Param]:
         subjects = sorted({policy.tags[name].subject for name in own} - {""})
         # Of two id spaces the first; `checks.check_policy` refuses such a policy.
         subject = subjects[0] if subjects and place.carrier is Carrier.QUERY else ""
-        if opened or subject:
+        only_tokens = bool(own & demanded)
+        if opened or subject or only_tokens:
             closed = tuple(sorted(own - opened)) if opened else ()
-            found.append(Param(place.name, tuple(sorted(own)), NONE, subject, bool(opened), place.carrier, closed))
+            found.append(
+                Param(place.name, tuple(sorted(own)), NONE, subject, bool(opened), place.carrier, closed, only_tokens)
+            )
     return found
 
 
@@ -129,20 +139,39 @@ def _opened(tags: frozenset[str], applying: list[Grant]) -> frozenset[str]:
 def _probes(
     guardrails: Sequence[Guardrail], tags: Mapping[str, Tag], layout: Layout, factors: Factors
 ) -> tuple[str, ...]:
-    """Names of fields by which these callers may not filter or sort.
-
-    A field counts as seen in clear where it is so for everybody's record and as long as no budget is crossed: whom a
-    filter finds is counted like anybody else.
-    """
-    plain = [index for index, variant in enumerate(factors.variants) if not variant.crossed]
+    """Names of fields by which these callers may not filter or sort."""
     found: set[str] = set()
     for guardrail in guardrails:
         for name in sorted(guardrail.probe_tags & tags.keys()):
-            layout.combine(frozenset([name]))
-            seen = all(fate[index].technique == CLEAR for fate in layout.fates_with(name) for index in plain)
-            if not (guardrail.unless_clear and seen):
+            if not (guardrail.unless_clear and _is_seen(name, layout, factors)):
                 found |= {fold_name(field) for field in tags[name].field_names}
     return tuple(sorted(found))
+
+
+def _demanded(
+    guardrails: Sequence[Guardrail], params: tuple[str, ...], tags: Mapping[str, Tag], layout: Layout, factors: Factors
+) -> frozenset[str]:
+    """Tags in whose places in a request these callers may send nothing but tokens."""
+    for name in params:
+        # What is shown of a parameter counts too.
+        if own := frozenset(tag.name for tag in tags.values() if name in tag.params):
+            layout.combine(own)
+    return frozenset(
+        name
+        for guardrail in guardrails
+        for name in guardrail.token_tags
+        if not (guardrail.unless_clear and name in tags and _is_seen(name, layout, factors))
+    )
+
+
+def _is_seen(tag: str, layout: Layout, factors: Factors) -> bool:
+    """True if these callers see the tag in clear, for everybody's record and as long as no budget is crossed.
+
+    Whom a filter or an id finds is counted like anybody else.
+    """
+    plain = [index for index, variant in enumerate(factors.variants) if not variant.crossed]
+    layout.combine(frozenset([tag]))
+    return all(fate[index].technique == CLEAR for fate in layout.fates_with(tag) for index in plain)
 
 
 def _condition(atom: Atom, cells: Sequence[Cell], steps: Sequence[Step]) -> Condition:

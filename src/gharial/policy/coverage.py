@@ -84,7 +84,9 @@ class _Axes:
 
 def _axes(policy: Policy, who: Who, tag: str) -> _Axes:
     grants = [grant for grant in policy.grants if tag in grant.shown and _may_have(policy, who, grant)]
-    guardrails = [guardrail for guardrail in policy.never if tag in guardrail.tags | guardrail.probe_tags]
+    guardrails = [
+        guardrail for guardrail in policy.never if tag in guardrail.tags | guardrail.probe_tags | guardrail.token_tags
+    ]
     purposes = {p for grant in grants for p in grant.purposes or ()}
     purposes |= {p for guardrail in guardrails for p in guardrail.purposes or ()}
     conditions = [

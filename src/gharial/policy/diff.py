@@ -358,6 +358,14 @@ def _compare_rest(old: Plan, new: Plan) -> _Changes:
         texts = ("tokens reach the upstream as real values", "tokens are not accepted")
         before, after = texts if before_too else texts[::-1]
         yield _Row(direction, tag, place, before, after, "", ""), _EVERYBODY
+    demanded = {p.place: p for p in old.params if p.only_tokens}, {p.place: p for p in new.params if p.only_tokens}
+    for place in sorted({*demanded[0]} ^ {*demanded[1]}):
+        texts = ("plain values and tokens are accepted", "only tokens are accepted")
+        closed = place in demanded[1]
+        direction = Direction.STRICTER if closed else Direction.MORE_OPEN
+        before, after = texts if closed else texts[::-1]
+        param = demanded[closed][place]
+        yield _Row(direction, param.tags[0], place, before, after, "", ""), _EVERYBODY
     for name in sorted({*old.probes} ^ {*new.probes}):
         texts = ("may not filter or sort by it", "may filter and sort by it")
         closed = name in new.probes

@@ -84,14 +84,20 @@ def _explain_param(asked: Asked, param: Param) -> Explanation:
     """Explain what happens to a tagged part of the request, on its way to the upstream and in a `Location`."""
     opening = [g.name for g in asked.policy.grants if g.name in asked.plan.grants and g.reidentify & {*param.tags}]
     whys = ["a token of this caller here becomes the real value for the upstream"] if param.reidentify else []
+    demanding = [g.name for g in asked.policy.never if g.name in asked.plan.guardrails and g.token_tags & {*param.tags}]
+    if param.only_tokens:
+        whys.append(
+            "anything but such a token is refused" if param.reidentify else "only tokens may come, and none opens"
+        )
     if param.cell != NONE:
         cell = asked.plan.cells[param.cell]
         one = explain_step(asked, param.place, param.tags, asked.plan.steps[cell.steps[asked.variant]])
         return replace(one, why="; ".join([one.why, *whys]))
     if param.subject:
         whys.append("the value names the person of what has no nearer one")
-    rule = f"grant:{opening[0]}" if opening else "tag"
-    return Explanation(param.place, param.tags, "opened" if opening else "as sent", rule, "; ".join(whys), ())
+    rule = f"never:{demanding[0]}" if param.only_tokens else f"grant:{opening[0]}" if opening else "tag"
+    how = "opened" if opening else "refused" if param.only_tokens else "as sent"
+    return Explanation(param.place, param.tags, how, rule, "; ".join(whys), ())
 
 
 def explain_step(asked: Asked, place: str, tags: Sequence[str], step: Step | None) -> Explanation:

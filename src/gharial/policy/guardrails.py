@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gharial.model.yaml_text import Entries, Items, Node
+from gharial.model.yaml_text import Entries, Entry, Items, Node
 from gharial.policy.conditions import Conditions, Vocabulary, find_outcome, parse_conditions
 from gharial.policy.facts import ExchangeFacts
 from gharial.policy.grants import Names, parse_leaves, parse_purposes, parse_shown_as
@@ -18,22 +18,26 @@ from gharial.policy.technique import CLEAR, Technique
 
 MAX_GUARDRAILS = 500
 """Guardrails of one policy."""
-GUARDRAIL_KEYS = ("never", "tag", "filter_or_sort_by", "when", "unless", "at_least", "for")
+GUARDRAIL_KEYS = ("never", "tag", "filter_or_sort_by", "only_tokens", "when", "unless", "at_least", "for")
 """The keys of a guardrail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """A floor for what is shown of `tags`, or fields (`probe_tags`) by which nobody may filter or sort; single tags.
+    """What must not happen to some single tags, of one of three kinds.
+
+    A floor for what is shown of `tags`; or fields (`probe_tags`) by which nobody may filter or sort; or `token_tags`,
+    in whose places in a request nothing but tokens may come.
 
     It acts where all of `when` may hold, unless all of `unless` certainly hold; for `purposes`, None being all.
-    `at_least` is None for one on filters; with `unless_clear` that one spares what the caller sees in clear.
+    `at_least` is None for the other two; with `unless_clear` these spare what the caller sees in clear.
     """
 
     name: str
     tags: frozenset[str]
     at_least: Technique | None
     probe_tags: frozenset[str]
+    token_tags: frozenset[str]
     unless_clear: bool
     when: Conditions
     unless: Conditions
@@ -80,18 +84,22 @@ def _parse_guardrail(node: Node, names: Names, words: Vocabulary, notes: Notes) 
     keys = keyed(node, "a guardrail", notes, known=GUARDRAIL_KEYS, required=("never",))
     if not keys:
         return None
-    is_probe = "filter_or_sort_by" in keys
-    if is_probe == ("tag" in keys):
-        notes.add(node, "a guardrail is about a 'tag' (with 'at_least'), or says 'filter_or_sort_by'; one of the two")
+    kinds = [key for key in ("tag", "filter_or_sort_by", "only_tokens") if key in keys]
+    if len(kinds) != 1:
+        what = (
+            "a guardrail is about a 'tag' (with 'at_least'), or says 'filter_or_sort_by' or 'only_tokens'; one of them"
+        )
+        notes.add(node, what)
+    about_requests = kinds and kinds[-1] != "tag"
     for key in ("at_least",):
-        if is_probe and key in keys:
-            notes.add(keys[key], f"'{key}' says nothing about filters; such a request is refused")
+        if about_requests and key in keys:
+            notes.add(keys[key], f"'{key}' says nothing about requests; such a one is refused")
         if "tag" in keys and key not in keys:
             notes.add(node, f"a guardrail needs the key '{key}': how strictly the tag is shown then")
     when = parse_conditions(keys["when"].value, "'when'", words, notes) if "when" in keys else Conditions()
     unless, unless_clear = Conditions(), False
     if "unless" in keys:
-        if is_probe and not isinstance(keys["unless"].value, Entries):
+        if about_requests and not isinstance(keys["unless"].value, Entries):
             unless_clear = _parse_unless_clear(keys["unless"].value, notes)
         else:
             unless = parse_conditions(keys["unless"].value, "'unless'", words, notes)
@@ -99,17 +107,22 @@ def _parse_guardrail(node: Node, names: Names, words: Vocabulary, notes: Notes) 
                 notes.add(keys["unless"].value, "'unless' without conditions would always hold; remove the guardrail")
     if unless.person and (unless.exchange or unless.expressions):
         notes.add(keys["unless"], "'unless' is about the caller or about the person, not about both")
-    if is_probe and (when.person or unless.person):
-        notes.add(keys["filter_or_sort_by"], "a request is about no single person yet; use facts of the caller")
+    if about_requests and (when.person or unless.person):
+        notes.add(keys[kinds[-1]], "a request is about no single person yet; use facts of the caller")
     name = name_of(keys["never"].value, "the name of a guardrail", notes) if "never" in keys else ""
-    probe_tags = parse_leaves(keys["filter_or_sort_by"].value, "a tag", names, notes) if is_probe else frozenset()
-    if is_probe:
+    probe_tags = _leaves_under("filter_or_sort_by", keys, names, notes)
+    if probe_tags:
         _check_names(keys["filter_or_sort_by"].value, probe_tags, names.tags, notes)
+    token_tags = _leaves_under("only_tokens", keys, names, notes)
+    if token_tags and not any(names.tags[name].params or names.tags[name].fields for name in token_tags):
+        what = "none of these tags has a place in a request: path:, query:, header: or cookie:"
+        notes.add(keys["only_tokens"].value, what)
     guardrail = Guardrail(
         name=name,
-        tags=parse_leaves(keys["tag"].value, "a tag", names, notes) if "tag" in keys else frozenset(),
+        tags=_leaves_under("tag", keys, names, notes),
         at_least=_parse_at_least(keys["at_least"].value, notes) if "at_least" in keys else None,
         probe_tags=probe_tags,
+        token_tags=token_tags,
         unless_clear=unless_clear,
         when=when,
         unless=unless,
@@ -118,6 +131,10 @@ def _parse_guardrail(node: Node, names: Names, words: Vocabulary, notes: Notes) 
         column=node.column,
     )
     return guardrail if name else None
+
+
+def _leaves_under(key: str, keys: Mapping[str, Entry], names: Names, notes: Notes) -> frozenset[str]:
+    return parse_leaves(keys[key].value, "a tag", names, notes) if key in keys else frozenset()
 
 
 def _parse_unless_clear(node: Node, notes: Notes) -> bool:

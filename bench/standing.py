@@ -17,6 +17,7 @@ from pathlib import Path
 from gharial.adapters.envoy.config import EnvoyPaths, bootstrap, envoy_routes
 from gharial.adapters.envoy.process import command, find_envoy
 from gharial.adapters.files import load_gateway_files, write_private_file
+from gharial.crypto.kek import LocalKek
 from gharial.crypto.keyfile import wrap_keyset
 from gharial.crypto.keyset import create_keyset, new_kek, parse_kek
 
@@ -102,7 +103,7 @@ def write_files(folder: Path, upstream_port: int, port: int) -> Path:
     kek = new_kek(os.urandom)
     keyset = create_keyset(os.urandom, time.time())
     write_private_file(folder / "run" / "kek", kek.encode("ascii"))
-    write_private_file(folder / "run" / "keys.json", wrap_keyset(keyset, parse_kek(kek), os.urandom))
+    write_private_file(folder / "run" / "keys.json", wrap_keyset(keyset, LocalKek(parse_kek(kek)), os.urandom))
     for name, show in _SHOW.items():
         budget = "    budget: { people: 10000000/h, then: mask }\n" if name == "budget" else ""
         text = _POLICY.format(name=name, show=show, budget=budget)

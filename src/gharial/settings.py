@@ -338,11 +338,44 @@ class ConsentSettings(_Section):
         return self
 
 
+class KekSettings(_Section):
+    """The key that wraps the key file: exactly one of these."""
+
+    bytes_: Secret | None = Field(
+        None,
+        alias="bytes",
+        description="env:NAME or file:PATH of 32 random bytes in base64; `kek: env:NAME` for short.",
+    )
+    passphrase: Secret | None = Field(
+        None, description="env:NAME or file:PATH of a passphrase of 12 characters or more."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sum(source is not None for source in (self.bytes_, self.passphrase)) != 1:
+            raise ValueError("kek is env:NAME or file:PATH of 32 bytes, or one of 'passphrase: …'")
+        return self
+
+    @property
+    def secret(self) -> str:
+        """The reference of the secret that this KEK needs, or empty."""
+        return self.bytes_ or self.passphrase or ""
+
+
+def _read_kek(value: object) -> object:
+    # A reference that stands alone is one of 32 bytes, as it was before there were other sorts.
+    return {"bytes": _check_secret(value)} if isinstance(value, str) else value
+
+
 class Keys(_Section):
     """The wrapped key file, and the key that wraps it."""
 
     file: Path = Field(Path("run/keys.json"), description="The wrapped keyset (mode 0600), made by `gharial init`.")
-    kek: Secret = Field("env:GHARIAL_KEK", description="env:NAME or file:PATH of the key that wraps it (32 bytes).")
+    kek: Annotated[KekSettings, BeforeValidator(_read_kek)] = Field(
+        "env:GHARIAL_KEK",
+        validate_default=True,
+        description="What wraps it: env:NAME or file:PATH of 32 bytes, a passphrase, or a KMS.",
+    )
 
 
 class AuditSettings(_Section):

@@ -7,27 +7,30 @@ from pathlib import Path
 
 import pytest
 
+from gharial.crypto.kek import LocalKek, PassphraseKek
 from gharial.crypto.keyfile import unwrap_keyset
 from gharial.crypto.keyset import Purpose, parse_kek
 from gharial.crypto.token import Binding, open_token, seal_token
 from gharial.model.finding import Kind
 
 EXEMPLARS = Path(__file__).parent.parent / "exemplars"
-KEYSETS = sorted((EXEMPLARS / "keyset" / "v1").glob("*.json"))
+KEYSETS = sorted((EXEMPLARS / "keyset").glob("v*/*.json"))
 TOKENS = sorted((EXEMPLARS / "token" / "v1").glob("*.json"))
 
 
 def test_there_are_exemplars():
     """The folders are found, so that the tests below run on something."""
-    assert len(KEYSETS) >= 2
+    assert len(KEYSETS) >= 5
     assert len(TOKENS) >= 6
 
 
-@pytest.mark.parametrize("path", KEYSETS, ids=lambda path: path.stem)
-def test_a_keyset_of_version_1_is_read_and_derives_the_same_keys(path):
-    """A key file of version 1 opens, with the same keys and states, and every derived key is byte for byte the same."""
+@pytest.mark.parametrize("path", KEYSETS, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_a_keyset_of_every_version_is_read_and_derives_the_same_keys(path):
+    """A key file of any version opens, with the same keys and states; every derived key is the same to the byte."""
     exemplar = json.loads(path.read_text())
-    keyset = unwrap_keyset(exemplar["key_file"].encode(), parse_kek(exemplar["kek"]))
+    kek = PassphraseKek(exemplar["passphrase"]) if "passphrase" in exemplar else LocalKek(parse_kek(exemplar["kek"]))
+    keyset = unwrap_keyset(exemplar["key_file"].encode(), kek)
+    assert keyset.revision == exemplar.get("revision", 0)
     keys = [{"id": key.id, "state": key.state.value, "created_s": key.created_s} for key in keyset.keys]
     assert keys == exemplar["keys"]
     assert keyset.primary_id == exemplar["primary"]
@@ -40,7 +43,7 @@ def test_a_keyset_of_version_1_is_read_and_derives_the_same_keys(path):
 def test_a_token_of_version_1_is_opened_and_made_again(path):
     """A token of version 1 opens to its value, and the same value still gives the same token."""
     exemplar = json.loads(path.read_text())
-    keyset = unwrap_keyset(exemplar["key_file"].encode(), parse_kek(exemplar["kek"]))
+    keyset = unwrap_keyset(exemplar["key_file"].encode(), LocalKek(parse_kek(exemplar["kek"])))
     binding = Binding(**exemplar["binding"])
     assert open_token(keyset, binding, exemplar["token"]) == (Kind(exemplar["kind"]), exemplar["text"])
     assert seal_token(keyset, binding, Kind(exemplar["kind"]), exemplar["text"]) == exemplar["token"]

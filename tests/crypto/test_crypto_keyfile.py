@@ -6,11 +6,13 @@ import json
 import random
 import re
 import traceback
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gharial.crypto.kek import Kek, LocalKek
 from gharial.crypto.keyfile import MAX_FILE_BYTES, unwrap_keyset, wrap_keyset
 from gharial.crypto.keyset import (
     KeyState,
@@ -25,12 +27,16 @@ from gharial.crypto.keyset import (
 from gharial.model.errors import KeyFileUnusable
 
 SOURCE = random.Random(11).randbytes
-KEK = parse_kek(new_kek(SOURCE))
-OTHER_KEK = parse_kek(new_kek(SOURCE))
+KEK = LocalKek(parse_kek(new_kek(SOURCE)))
+OTHER_KEK = LocalKek(parse_kek(new_kek(SOURCE)))
 KEYSET = rotate(rotate(rotate(create_keyset(SOURCE, 1.0), SOURCE, 2.0), SOURCE, 3.0), SOURCE, 4.0)
 KEYSET = set_state(KEYSET, KEYSET.keys[0].id, KeyState.DESTROYED)
 KEYSET = set_state(KEYSET, KEYSET.keys[1].id, KeyState.DISABLED)
 FILE = wrap_keyset(KEYSET, KEK, SOURCE)
+_EXEMPLAR = json.loads((Path(__file__).parents[1] / "exemplars" / "keyset" / "v1" / "after_a_life.json").read_text())
+FILE_V1 = _EXEMPLAR["key_file"].encode()
+KEK_V1 = LocalKek(parse_kek(_EXEMPLAR["kek"]))
+FILES = pytest.mark.parametrize(("file", "kek"), [(FILE, KEK), (FILE_V1, KEK_V1)], ids=["v2", "v1"])
 
 
 def edited(change) -> bytes:
@@ -40,7 +46,7 @@ def edited(change) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def refusal(data: bytes, kek: bytes = KEK) -> str:
+def refusal(data: bytes, kek: Kek = KEK) -> str:
     with pytest.raises(KeyFileUnusable) as caught:
         unwrap_keyset(data, kek)
     assert caught.value.__cause__ is None
@@ -51,13 +57,14 @@ def test_a_key_file_reads_back():
     """Keys, states, order, times, primary and material come back as they were."""
     again = unwrap_keyset(FILE, KEK)
     assert (again.keyset_id, again.keys, again.primary_id) == (KEYSET.keyset_id, KEYSET.keys, KEYSET.primary_id)
+    assert again.revision == KEYSET.revision == 6
     assert dict(living_materials(again)) == dict(living_materials(KEYSET))
     assert again.derive(Purpose.TOKEN, "t", "a", 64) == KEYSET.derive(Purpose.TOKEN, "t", "a", 64)
 
 
 def test_a_key_file_holds_no_material():
     """No spelling of a key or of the KEK stands in the file, and two files of one keyset share no wrapped key."""
-    for secret in (*living_materials(KEYSET).values(), KEK):
+    for secret in (*living_materials(KEYSET).values(), KEK.key):
         assert bytes(secret) not in FILE
         assert secret.hex().encode() not in FILE
     again = json.loads(wrap_keyset(KEYSET, KEK, SOURCE))
@@ -66,20 +73,22 @@ def test_a_key_file_holds_no_material():
     assert wrapped.isdisjoint(key["wrapped"] for key in again["keys"])
 
 
-def test_every_single_byte_change_is_refused():
+@FILES
+def test_every_single_byte_change_is_refused(file: bytes, kek: Kek):
     """Whichever byte is changed, to whatever: the file is refused, white space and letters' case included."""
     choose = random.Random(12)
-    for at in range(len(FILE)):
-        for byte in {FILE[at] ^ 1, FILE[at] ^ 0x20, ord("0"), choose.randrange(256)} - {FILE[at]}:
-            refusal(FILE[:at] + bytes([byte]) + FILE[at + 1 :])
+    for at in range(len(file)):
+        for byte in {file[at] ^ 1, file[at] ^ 0x20, ord("0"), choose.randrange(256)} - {file[at]}:
+            refusal(file[:at] + bytes([byte]) + file[at + 1 :], kek)
 
 
-def test_every_truncation_and_every_deletion_is_refused():
+@FILES
+def test_every_truncation_and_every_deletion_is_refused(file: bytes, kek: Kek):
     """A file cut anywhere, or with one byte missing or doubled, is refused."""
-    for at in range(len(FILE)):
-        refusal(FILE[:at])
-        refusal(FILE[:at] + FILE[at + 1 :])
-        refusal(FILE[:at] + FILE[at : at + 1] + FILE[at:])
+    for at in range(len(file)):
+        refusal(file[:at], kek)
+        refusal(file[:at] + file[at + 1 :], kek)
+        refusal(file[:at] + file[at : at + 1] + file[at:], kek)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode) | st.recursive(
@@ -118,23 +127,30 @@ def test_hostile_files_are_refused_with_the_expected_error(data):
 
 def test_a_wrong_kek_is_named():
     """With another KEK the error names both KEKs by their ids and says what to give."""
-    ours, other = json.loads(FILE)["kek"], json.loads(wrap_keyset(KEYSET, OTHER_KEK, SOURCE))["kek"]
+    ours, other = json.loads(FILE)["kek"]["name"], OTHER_KEK.kek_id
     said = refusal(FILE, OTHER_KEK)
     assert ours != other
     assert f"names KEK {ours}, the one given is {other}" in said
-    refusal(FILE, b"short")
+    with pytest.raises(KeyFileUnusable, match="5 bytes instead of 32"):
+        LocalKek(b"short")
 
 
 def test_a_wrong_kek_does_not_open_a_file_that_claims_it():
     """The KEK's id is a help, not the lock: a file edited to name another KEK stays shut."""
-    other = json.loads(wrap_keyset(KEYSET, OTHER_KEK, SOURCE))["kek"]
-    assert "can't be unwrapped" in refusal(edited(lambda file: file.update(kek=other)), OTHER_KEK)
+    claimed = edited(lambda file: file["kek"].update(name=OTHER_KEK.kek_id))
+    assert "can't be unwrapped" in refusal(claimed, OTHER_KEK)
+    v1 = json.loads(FILE_V1)
+    v1["kek"] = OTHER_KEK.kek_id
+    assert "can't be unwrapped" in refusal((json.dumps(v1, indent=2) + "\n").encode(), OTHER_KEK)
 
 
 def test_a_newer_format_is_named():
     """A file of a later format says its version and asks for a newer Gharial, even if nothing else of it is known."""
-    assert "version 2" in refusal(edited(lambda file: file.update(version=2)))
-    assert "newer Gharial" in refusal(b'{"format": "gharial.keyset", "version": 3, "boxes": []}')
+    assert "version 3" in refusal(edited(lambda file: file.update(version=3)))
+    assert "newer Gharial" in refusal(b'{"format": "gharial.keyset", "version": 4, "boxes": []}')
+    for file, version in ((FILE, 1), (FILE_V1, 2)):
+        relabelled = file.replace(b'"version": %d' % (3 - version), b'"version": %d' % version)
+        assert f"not of format version {version}" in refusal(relabelled)
 
 
 def test_a_damaged_key_is_named():
@@ -184,13 +200,13 @@ def test_the_same_content_in_another_spelling_is_refused():
     refusal(json.dumps(json.loads(FILE)).encode())
     refusal(FILE + b"\n")
     refusal(FILE.replace(b"\n", b"\r\n"))
-    refusal(FILE.replace(b'"version": 1,', b'"version": 1,\n  "version": 1,'))
-    refusal(FILE.replace(b'"version": 1,', b'"version": 1,\n  "note": "",'))
+    refusal(FILE.replace(b'"version": 2,', b'"version": 2,\n  "version": 2,'))
+    refusal(FILE.replace(b'"version": 2,', b'"version": 2,\n  "note": "",'))
 
 
 def test_no_key_in_any_traceback_of_a_bad_file():
     """Local variables on the failing paths show neither a key nor the KEK."""
-    secrets = [KEK, *living_materials(KEYSET).values()]
+    secrets = [KEK.key, *living_materials(KEYSET).values()]
     for data in (FILE[:-9], edited(lambda file: file.update(seal="")), edited(lambda file: file["keys"].pop(2))):
         with pytest.raises(KeyFileUnusable) as caught:
             unwrap_keyset(data, KEK)

@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+from gharial.crypto.kek import LocalKek, PassphraseKek
 from gharial.crypto.keyfile import wrap_keyset
 from gharial.crypto.keyset import KeyState, Purpose, create_keyset, new_kek, parse_kek, rotate, set_state
 from gharial.crypto.token import Binding, seal_token
@@ -36,14 +37,18 @@ def write_new(path: Path, content: object) -> None:
 
 
 def write_keysets() -> None:
-    """One fresh keyset, and one after a life: a destroyed key, a disabled one, two enabled ones."""
-    for name, seed, rotations in (("one_key", 101, 0), ("after_a_life", 102, 3)):
+    """One fresh keyset, one after a life (a destroyed key, a disabled one, two enabled ones), one under a passphrase.
+
+    Those of version 1 were written by a Gharial that wrote version 1.
+    """
+    for name, seed, rotations in (("one_key", 111, 0), ("after_a_life", 112, 3), ("passphrase", 113, 1)):
         source = random.Random(seed).randbytes
-        kek_text = new_kek(source)
+        kek_text = "an exemplary pa\u00dfphrase" if name == "passphrase" else new_kek(source)
+        kek = PassphraseKek(kek_text) if name == "passphrase" else LocalKek(parse_kek(kek_text))
         keyset = create_keyset(source, 1_795_000_000)
         for number in range(rotations):
             keyset = rotate(keyset, source, 1_795_000_000 + 86_400 * (number + 1))
-        if rotations:
+        if rotations == 3:
             keyset = set_state(keyset, keyset.keys[0].id, KeyState.DESTROYED)
             keyset = set_state(keyset, keyset.keys[1].id, KeyState.DISABLED)
         derived = [
@@ -53,9 +58,12 @@ def write_keysets() -> None:
             for purpose, tenant, tag, length in DERIVED
         ]  # fmt: skip
         keys = [{"id": key.id, "state": key.state.value, "created_s": key.created_s} for key in keyset.keys]
-        file = wrap_keyset(keyset, parse_kek(kek_text), source).decode("ascii")
-        content = {"key_file": file, "kek": kek_text, "primary": keyset.primary_id, "keys": keys, "derived": derived}
-        write_new(HERE / "keyset" / "v1" / f"{name}.json", content)
+        content = {
+            "key_file": wrap_keyset(keyset, kek, source).decode("ascii"),
+            "passphrase" if name == "passphrase" else "kek": kek_text,
+            "revision": keyset.revision, "primary": keyset.primary_id, "keys": keys, "derived": derived,
+        }  # fmt: skip
+        write_new(HERE / "keyset" / "v2" / f"{name}.json", content)
 
 
 def write_tokens() -> None:
@@ -65,7 +73,7 @@ def write_tokens() -> None:
         kek_text = new_kek(source)
         keyset = rotate(create_keyset(source, 1_795_000_000), source, 1_795_086_400)
         content = {
-            "key_file": wrap_keyset(keyset, parse_kek(kek_text), source).decode("ascii"),
+            "key_file": wrap_keyset(keyset, LocalKek(parse_kek(kek_text)), source).decode("ascii"),
             "kek": kek_text,
             "binding": {"tenant": binding.tenant, "tag": binding.tag, "scope": binding.scope,
                         "recipient": binding.recipient},

@@ -127,7 +127,7 @@ async def test_a_bad_or_older_key_file_keeps_the_old_keys_and_readiness_says_so(
         for data, mode, word in (
             (newer[:-9], 0o600, "truncated"),
             (newer, 0o644, "read by others"),
-            (newer.replace(b'"kek": "', b'"kek": "0'), 0o600, "KEK"),
+            (newer.replace(b'"name": "', b'"name": "0'), 0o600, "KEK"),
             (older, 0o600, f"key {newest} is not in it"),
         ):
             desk.key_file.write_bytes(data)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from gharial.crypto.kek import LocalKek
 from gharial.crypto.keyfile import unwrap_keyset
 from gharial.crypto.keyset import Keyset, parse_kek
 from gharial.crypto.token import Recipient
@@ -31,7 +32,7 @@ Executor = type[JsonReader] | type[ReferenceReader]
 def exemplar_keyset() -> Keyset:
     """The keyset of `tests/exemplars/keyset/v1/one_key.json`."""
     told = json.loads((TESTS / "exemplars" / "keyset" / "v1" / "one_key.json").read_text())
-    return unwrap_keyset(told["key_file"].encode(), parse_kek(told["kek"]))
+    return unwrap_keyset(told["key_file"].encode(), LocalKek(parse_kek(told["kek"])))
 
 
 _KEYSET: list[Keyset] = []

@@ -216,3 +216,34 @@ def test_the_needles_are_found_in_every_spelling():
         base64.b64encode(secret + b"yz").decode(),
     ):
         assert leaks_in(f"key={text}!", key_needles(secret))
+
+
+def test_a_key_file_is_rewrapped_by_another_kek(desk: KeyDesk, config: Path, monkeypatch):
+    """From bytes to a passphrase: keys and tokens stay, the old KEK opens it no more, a wrong one changes nothing."""
+    monkeypatch.setenv("GHARIAL_TEST_PASSPHRASE", "correct horse battery staple")
+    keyset = desk.rotate()
+    token = seal_token(keyset, EMAIL, Kind.STRING, "ann")
+    other = config.with_name("other.yaml")
+    other.write_text(CONFIG.replace("file:secret/kek", "{ passphrase: env:GHARIAL_TEST_PASSPHRASE }"))
+    before = desk.key_file.read_bytes()
+    with pytest.raises(KeyFileUnusable, match="kind local"):
+        KeyDesk(config).rewrap(other)
+    assert desk.key_file.read_bytes() == before
+    KeyDesk(other).rewrap(config)
+    again = KeyDesk(other).load()
+    assert (again.keys, again.revision) == (keyset.keys, keyset.revision)
+    assert open_token(again, EMAIL, token)[1] == "ann"
+    assert open_token(KeyDesk(other).rotate(), EMAIL, token)[1] == "ann"
+    with pytest.raises(KeyFileUnusable, match="kind passphrase"):
+        desk.load()
+
+
+def test_a_key_file_of_version_1_is_written_as_version_2_at_the_first_change(desk: KeyDesk):
+    """A file that an earlier Gharial wrote is read, and after a rotation it is one of today's with the same keys."""
+    exemplar = json.loads((Path(__file__).parents[1] / "exemplars" / "keyset" / "v1" / "one_key.json").read_text())
+    desk.key_file.write_text(exemplar["key_file"])
+    (desk.base / "secret" / "kek").write_text(exemplar["kek"])
+    first = desk.load()
+    desk.rotate()
+    assert json.loads(desk.key_file.read_text())["version"] == 2
+    assert desk.load().keys[:1] == first.keys

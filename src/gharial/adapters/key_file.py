@@ -10,19 +10,30 @@ from pathlib import Path
 
 from gharial.adapters.files import load_secret, write_private_file
 from gharial.adapters.replace_file import replace_file, sync_folder
+from gharial.crypto.kek import Kek, LocalKek, PassphraseKek
 from gharial.crypto.keyfile import MAX_FILE_BYTES, unwrap_keyset
 from gharial.crypto.keyset import Keyset, parse_kek
 from gharial.model.errors import AlreadyExists, KeyFileUnusable, KeyFileUnwritable
 from gharial.settings import Settings
 
 
-def load_kek(settings: Settings, base: Path) -> bytes:
-    """Return the key that wraps the key file. Raises ConfigInvalid or KeyFileUnusable."""
-    return parse_kek(load_secret(settings.keys.kek, base))
+def load_kek(settings: Settings, base: Path) -> Kek:
+    """Return what wraps the key file; nothing of a KMS is asked yet.
+
+    Raises ConfigInvalid for a secret that is not there, KeyFileUnusable for one that is no KEK.
+    """
+    kek = settings.keys.kek
+    if kek.passphrase is not None:
+        return PassphraseKek(load_secret(kek.passphrase, base))
+    assert kek.bytes_ is not None  # noqa: S101 - the settings have exactly one of them
+    return LocalKek(parse_kek(load_secret(kek.bytes_, base)))
 
 
 def load_keyset(settings: Settings, base: Path) -> Keyset:
-    """Return the keyset of the key file. Raises KeyFileUnusable, also where there is no file."""
+    """Return the keyset of the key file; blocks while a KMS is asked.
+
+    Raises KeyFileUnusable, also where there is no file; ConfigInvalid; KekUnavailable.
+    """
     return unwrap_keyset(read_key_file(base / settings.keys.file), load_kek(settings, base))
 
 

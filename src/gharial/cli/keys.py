@@ -168,6 +168,32 @@ def import_(source: Path, replace: bool, config_path: Path) -> None:
     _tell_gate(desk)
 
 
+@keys.command("rewrap")
+@click.option(
+    "--from",
+    "old_config",
+    metavar="OLD.yaml",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="A configuration whose keys.kek wrapped the key file.",
+)
+@config_option
+@speaks_errors
+def rewrap(old_config: Path, config_path: Path) -> None:
+    """Wrap the key file by another KEK: the one of the configuration instead of the one of OLD.yaml.
+
+    \b
+    cp gharial.yaml old.yaml                      then change keys.kek in gharial.yaml
+    gharial keys rewrap --from old.yaml
+    """
+    from gharial.wiring.keyfiles import KeyDesk
+
+    desk = KeyDesk(config_path)
+    keyset = desk.rewrap(old_config)
+    click.echo(f"{desk.key_file} is wrapped by the KEK of {config_path}: {_count(keyset)}")
+    note("A gateway that runs has the old KEK: start it anew. Copies of the key file still need the old KEK.")
+
+
 @keys.command("reload")
 @config_option
 @speaks_errors

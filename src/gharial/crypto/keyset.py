@@ -61,14 +61,25 @@ class Keyset:
     Two keysets are equal only if they are the same object. It can't be pickled or copied.
     """
 
-    __slots__ = ("__weakref__", "_materials", "_remembered", "_states", "keys", "keyset_id", "primary_id")
+    __slots__ = ("__weakref__", "_materials", "_remembered", "_states", "keys", "keyset_id", "primary_id", "revision")
 
-    def __init__(self, keyset_id: str, keys: tuple[Key, ...], primary_id: int, materials: Mapping[int, bytes]) -> None:
-        """`materials` holds 32 bytes for each key that is not destroyed. Raises ValueError if these don't agree."""
+    def __init__(
+        self,
+        keyset_id: str,
+        keys: tuple[Key, ...],
+        primary_id: int,
+        materials: Mapping[int, bytes],
+        revision: int = 0,
+    ) -> None:
+        """`materials` holds 32 bytes for each key that is not destroyed. Raises ValueError if these don't agree.
+
+        `revision` counts the changes of a keyset, from 1; 0 where nobody counted.
+        """
         # Assigned before anything can fail: a traceback with local variables prints half-made objects too.
         self.keyset_id = keyset_id
         self.keys = keys
         self.primary_id = primary_id
+        self.revision = revision
         self._remembered: dict[tuple[object, ...], object] = {}
         self._states = states = {key.id: key.state for key in keys}
         if len(states) != len(keys) or any(not 1 <= key.id <= MAX_KEY_ID for key in keys):
@@ -129,14 +140,14 @@ def create_keyset(random: Random, now_s: float) -> Keyset:
     """Return a keyset with one new key, enabled and primary."""
     keyset_id = draw(random, 16).hex()
     key = Key(_draw_key_id(random, frozenset()), KeyState.ENABLED, int(now_s))
-    return Keyset(keyset_id, (key,), key.id, {key.id: draw(random, KEY_BYTES)})
+    return Keyset(keyset_id, (key,), key.id, {key.id: draw(random, KEY_BYTES)}, 1)
 
 
 def rotate(keyset: Keyset, random: Random, now_s: float) -> Keyset:
     """Return the keyset with a new primary; the keys before it keep their states, so what they sealed still opens."""
     key = Key(_draw_key_id(random, frozenset(old.id for old in keyset.keys)), KeyState.ENABLED, int(now_s))
     materials = dict(living_materials(keyset)) | {key.id: draw(random, KEY_BYTES)}
-    return Keyset(keyset.keyset_id, (*keyset.keys, key), key.id, materials)
+    return Keyset(keyset.keyset_id, (*keyset.keys, key), key.id, materials, keyset.revision + 1)
 
 
 def set_state(keyset: Keyset, key_id: int, state: KeyState) -> Keyset:
@@ -157,7 +168,7 @@ def set_state(keyset: Keyset, key_id: int, state: KeyState) -> Keyset:
     materials = dict(living_materials(keyset))
     if state is KeyState.DESTROYED:
         materials.pop(key_id, None)
-    return Keyset(keyset.keyset_id, keys, keyset.primary_id, materials)
+    return Keyset(keyset.keyset_id, keys, keyset.primary_id, materials, keyset.revision + 1)
 
 
 def living_materials(keyset: Keyset) -> Mapping[int, SecretBytes]:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from gharial.adapters.files import write_private_file
+from gharial.crypto.kek import LocalKek
 from gharial.crypto.keyfile import wrap_keyset
 from gharial.crypto.keyset import create_keyset, new_kek, parse_kek
 
@@ -135,7 +136,7 @@ def write_gateway_files(folder: Path, upstream_url: str, port: int) -> None:
     kek = new_kek(os.urandom)
     keyset = create_keyset(os.urandom, time.time())
     write_private_file(folder / "run" / "kek", kek.encode("ascii"))
-    write_private_file(folder / "run" / "keys.json", wrap_keyset(keyset, parse_kek(kek), os.urandom))
+    write_private_file(folder / "run" / "keys.json", wrap_keyset(keyset, LocalKek(parse_kek(kek)), os.urandom))
     write_private_file(folder / "policy.yaml", read_policy())
     write_private_file(folder / "gharial.yaml", config_text(upstream_url, port).encode("utf-8"))
 

@@ -254,6 +254,13 @@ class KeyFileUnusable(GharialError):
     title = "The gateway is not available"
 
 
+class KekUnavailable(GharialError):
+    """The key-encryption key can't be asked: its KMS is down, slow, refuses, or answers with what can't be right."""
+
+    code, status, fault = "key.kek_unavailable", 503, Fault.GHARIAL
+    title = "The gateway is not available"
+
+
 class KeyFileOlder(GharialError):
     """The key file lacks a key that was in use, or brings a destroyed one back: an older copy was restored."""
 

@@ -212,7 +212,7 @@ def _port_check(files: GatewayFiles) -> Check:
 
 
 def _kek_checks(files: GatewayFiles) -> Iterator[Check]:
-    kind, _, name = files.settings.keys.kek.partition(":")
+    kind, _, name = files.settings.keys.kek.secret.partition(":")
     if kind != "file":
         return
     kek = files.base / name

@@ -65,7 +65,8 @@ async def _run(config_path: Path, active_path: Path | None) -> int:
     tell_crashes(asyncio.get_running_loop(), log)
     active = ActiveFile.load(active_path) if active_path is not None else None
     files = load_gateway_files(config_path, active.texts if active is not None else None)
-    keyset = load_keyset(files.settings, files.base)
+    # In a thread: a KMS may be asked, which takes its time and has an event loop of its own.
+    keyset = await asyncio.to_thread(load_keyset, files.settings, files.base)
     store = open_store(files.store_path)
     try:
         audit = _open_audit(files, log)

@@ -22,6 +22,7 @@ from gharial.adapters.key_file import (
     read_wrapped,
     replace_key_file,
 )
+from gharial.crypto.kek import Kek, LocalKek
 from gharial.crypto.keyfile import unwrap_keyset, wrap_keyset
 from gharial.crypto.keyset import Keyset, KeyState, create_keyset, new_kek, parse_kek, rotate, set_state
 from gharial.crypto.keyset_history import find_losses, known_keys
@@ -47,7 +48,7 @@ def make_key_files(key_file: Path, kek_file: Path) -> None:
     """Write a fresh KEK and a fresh keyset wrapped by it, both of mode 0600."""
     kek = new_kek(random_bytes)
     write_private_file(kek_file, kek.encode() + b"\n")
-    _create(key_file, parse_kek(kek))
+    _create(key_file, LocalKek(parse_kek(kek)))
 
 
 def make_key_file(config_path: Path) -> Path:
@@ -60,7 +61,7 @@ def make_key_file(config_path: Path) -> Path:
     return desk.key_file
 
 
-def _create(key_file: Path, kek: bytes) -> None:
+def _create(key_file: Path, kek: Kek) -> None:
     create_key_file(key_file, wrap_keyset(create_keyset(random_bytes, SystemClock().now_s()), kek, random_bytes))
 
 
@@ -158,15 +159,29 @@ class KeyDesk:
         AdminClient(admin_socket, RELOAD_TIMEOUT_S).call("POST", "/keys/reload")
         return True
 
+    def rewrap(self, old_config: Path) -> Keyset:
+        """Wrap the key file by the KEK of this configuration, where it is wrapped by that of `old_config` still.
+
+        Raises KeyFileUnusable, KekUnavailable, ConfigInvalid; the file is as it was then.
+        """
+        old_kek = load_kek(load_settings(old_config), old_config.resolve().parent)
+        with key_file_lock(self.key_file):
+            keyset = unwrap_keyset(read_key_file(self.key_file), old_kek)
+            self._write(keyset, load_kek(self.settings, self.base))
+        return keyset
+
     def _change(self, change: Callable[[Keyset], Keyset]) -> Keyset:
         with key_file_lock(self.key_file):
             kek = load_kek(self.settings, self.base)
             changed = change(unwrap_keyset(read_key_file(self.key_file), kek))
-            data = wrap_keyset(changed, kek, random_bytes)
-            # Read back before it replaces anything: what can't be opened again must not get there.
-            unwrap_keyset(data, kek)
-            replace_key_file(self.key_file, data)
+            self._write(changed, kek)
         return changed
+
+    def _write(self, keyset: Keyset, kek: Kek) -> None:
+        data = wrap_keyset(keyset, kek, random_bytes)
+        # Read back before it replaces anything: what can't be opened again must not get there.
+        unwrap_keyset(data, kek)
+        replace_key_file(self.key_file, data)
 
 
 def describe_keys(keyset: Keyset) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class LocalOperator:
         from gharial.adapters.store import open_store
         from gharial.gate.clients import ClientDirectory
 
-        keyset = load_keyset(self._settings, self._base)
+        keyset = await asyncio.to_thread(load_keyset, self._settings, self._base)
         store = open_store(self._base / self._settings.store.removeprefix("sqlite:"))
         try:
             directory = ClientDirectory(*await store.load_clients())

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from support.gate_world import POLICY, World
 
+from gharial.crypto.keyset import create_keyset
 from gharial.gate.outcome import BodyMode, ForwardBody, RequestHead, ResponseHead
 from gharial.gate.publishing import PolicyText, Publishing, Readiness
-from gharial.model.errors import NotFound, PolicyInvalid, PolicyModeChanged, PolicyTestsFailed
+from gharial.gate.routes import RouteKind
+from gharial.model.errors import (
+    NotFound,
+    PolicyInvalid,
+    PolicyModeChanged,
+    PolicyTestsFailed,
+    ProxyNotChanged,
+    StoreUnwritable,
+)
 
 ANN = {"customerId": "42", "fullName": "Ann Lee", "plan": "gold"}
 OPENER = POLICY.replace("version: 7", "version: 8").replace(
@@ -16,17 +29,39 @@ OPENER = POLICY.replace("version: 7", "version: 8").replace(
 )
 
 
+SHADOW = POLICY.replace("mode: enforce", "mode: shadow")
+
+
+class FakeProxy:
+    """A proxy that follows when a test lets it; `told` is by route what it was told, the last at the end."""
+
+    def __init__(self) -> None:
+        self.told: list[Mapping[str, RouteKind]] = []
+        self.asked = asyncio.Event()
+        self.follows = asyncio.Event()
+        self.error: Exception | None = None
+
+    def tell(self, kinds: Mapping[str, RouteKind]) -> None:
+        self.told.append(kinds)
+
+    async def until_taken(self) -> None:
+        self.asked.set()
+        if self.error is not None:
+            raise self.error
+        await self.follows.wait()
+
+
 def text(policy: str = POLICY) -> list[PolicyText]:
     return [PolicyText("policy.yaml", policy)]
 
 
-def publishing(world: World, failing: tuple[str, ...] = ()) -> tuple[Publishing, Readiness]:
+def publishing(world: World, failing: tuple[str, ...] = (), **more: Any) -> tuple[Publishing, Readiness]:
     readiness = Readiness()
     services = world.services
-    return (
-        Publishing(services.publisher, services.routes, world.store, world.clock, lambda p, r: failing, readiness),
-        readiness,
+    made = Publishing(
+        services.publisher, services.routes, world.store, world.clock, lambda p, r: failing, readiness, **more
     )
+    return made, readiness
 
 
 async def test_a_published_policy_decides_the_next_call():
@@ -152,3 +187,140 @@ async def test_a_selector_that_no_reader_can_run_is_found_before_a_call_is():
     odd = POLICY.replace("find: '$..plan'", "find: '$..[?match(@.a, \"x{,3}\")].plan'")
     with pytest.raises(PolicyInvalid):
         await publish.publish(text(odd))
+
+
+# --- a mode that changes ----------------------------------------------------------------------------------------------
+
+
+async def under_way(before: str, after: str, **more: Any) -> tuple[World, FakeProxy, asyncio.Task[list[str]]]:
+    """A world in which `after` is being published over `before`, and the proxy has not followed yet."""
+    world, proxy = World(before), FakeProxy()
+    publish, _ = publishing(world, proxy=proxy, quiet_s=0, **more)
+    await publish.remember_start(text(before))
+    task = asyncio.create_task(publish.publish(text(after)))
+    asked = asyncio.create_task(proxy.asked.wait())
+    await asyncio.wait([task, asked], return_when=asyncio.FIRST_COMPLETED)
+    assert not task.done(), task.exception()
+    return world, proxy, task
+
+
+async def mode_of(world: World, announced: BodyMode) -> str:
+    """In which mode a call is decided whose body travels so; a refusal's code if it is refused."""
+    seen = await world.call("/customers/42", ANN, mode=announced)
+    return seen.code or seen.set["gharial-policy"].partition("mode=")[2]
+
+
+async def test_while_the_proxy_follows_each_call_is_decided_by_the_mode_it_came_in():
+    """Enforced where the body is held back, in shadow where it is not, whichever of both is new; then by one alone."""
+    for before, after in ((SHADOW, POLICY), (POLICY, SHADOW)):
+        world, proxy, task = await under_way(before, after)
+        assert await mode_of(world, BodyMode.BUFFERED) == "enforce"
+        assert await mode_of(world, BodyMode.STREAMED) == "shadow"
+        assert await mode_of(world, BodyMode.NONE) == "gate.protocol"
+        proxy.follows.set()
+        assert await task == ["customer-data"]
+        kind = RouteKind.SHADOW if after is SHADOW else RouteKind.PROTECT
+        assert proxy.told == [{"customer": kind, "list": kind, "account": kind, "health": RouteKind.PASS}]
+        # What still comes late is never shown: in shadow a body that is held back may be, too.
+        late = BodyMode.STREAMED if after is POLICY else BodyMode.BUFFERED
+        assert await mode_of(world, late) == ("gate.protocol" if after is POLICY else "shadow")
+        assert world.services.publisher.next is None
+
+
+async def test_a_call_keeps_the_set_that_its_mode_chose():
+    """Begun with the next set while the proxy followed, a call ends with it, whatever becomes of that set."""
+    world, proxy, task = await under_way(SHADOW, OPENER)
+    exchange = world.exchange()
+    await exchange.on_request(RequestHead("GET", "/customers/42", "g", "http", (), "", BodyMode.BUFFERED))
+    task.cancel()
+    await asyncio.wait([task])
+    assert world.services.publisher.next is None
+    head = await exchange.on_response(ResponseHead(200, (("content-type", "application/json"),), from_upstream=True))
+    body = await exchange.on_body(b'{"accountNumber":"4711"}')
+    assert "version=8" in dict(head.set_headers)["gharial-policy"]
+    assert isinstance(body, ForwardBody)
+    assert b"4711" not in body.body
+    assert proxy.told[-1]["customer"] is RouteKind.SHADOW
+
+
+async def test_a_route_whose_mode_stays_keeps_to_the_active_set_until_the_swap():
+    """The held set serves only the routes that it is held for."""
+    world, proxy, task = await under_way(SHADOW, POLICY)
+    active = world.services.publisher.active
+    rules = {rule.name: rule for rule in world.services.routes.rules}
+    assert world.services.publisher.begin(rules["health"], BodyMode.NONE) is active
+    assert world.services.publisher.begin(rules["customer"], BodyMode.BUFFERED) is not active
+    proxy.follows.set()
+    await task
+
+
+@pytest.mark.parametrize("error", [ProxyNotChanged("no"), RuntimeError("a bug")])
+async def test_a_proxy_that_does_not_follow_leaves_the_old_policies_active(error):
+    """The proxy is told the old modes again, what fits only the new ones is refused at once, the history tells both."""
+    world, proxy = World(POLICY), FakeProxy()
+    proxy.error = error
+    publish, readiness = publishing(world, proxy=proxy, quiet_s=0)
+    await publish.remember_start(text(POLICY))
+    with pytest.raises(type(error)):
+        await publish.publish(text(SHADOW))
+    assert [told["customer"] for told in proxy.told] == [RouteKind.SHADOW, RouteKind.PROTECT]
+    assert await mode_of(world, BodyMode.STREAMED) == "gate.protocol"
+    assert await mode_of(world, BodyMode.BUFFERED) == "enforce"
+    assert [r.action for r in await publish.history()] == ["withdraw", "publish", "start"]
+    assert bool(readiness.problems) is isinstance(error, ProxyNotChanged)
+
+
+async def test_a_mode_that_cant_be_kept_for_a_restart_does_not_become_active():
+    """A gate that is started anew would begin with the old policies: so they stay, and the proxy is told so."""
+
+    def broken(_: object) -> None:
+        raise StoreUnwritable("not available")
+
+    world, proxy, task = await under_way(SHADOW, POLICY, keep=broken)
+    proxy.follows.set()
+    with pytest.raises(StoreUnwritable):
+        await task
+    assert [told["customer"] for told in proxy.told] == [RouteKind.PROTECT, RouteKind.SHADOW]
+    assert await mode_of(world, BodyMode.STREAMED) == "shadow"
+
+
+async def test_what_is_kept_for_a_restart_is_kept_only_after_the_proxy_has_followed():
+    """A gate that dies before that must not begin with what nobody was told to be active."""
+    kept: list[object] = []
+    world, proxy, task = await under_way(POLICY, SHADOW, keep=kept.append)
+    assert (kept, len(world.store.publications)) == ([], 2)
+    proxy.follows.set()
+    await task
+    assert kept == [text(SHADOW)]
+
+
+async def test_calls_that_come_late_put_the_swap_off_and_not_for_ever():
+    """As long as calls come in a mode of before, they are served so; after some rounds the rest is refused."""
+    world, proxy, task = await under_way(SHADOW, POLICY)
+    proxy.follows.set()
+    served = 0
+    while await mode_of(world, BodyMode.STREAMED) == "shadow":
+        served += 1
+        await asyncio.sleep(0)
+    assert served > 1
+    assert await task == ["customer-data"]
+
+
+async def test_a_mode_that_stays_is_no_matter_of_the_proxy():
+    """It is not told, nor waited for."""
+    world, proxy = World(), FakeProxy()
+    publish, _ = publishing(world, proxy=proxy)
+    assert await publish.publish(text(OPENER)) == ["customer-data"]
+    assert proxy.told == []
+
+
+async def test_a_keyset_that_is_renewed_meanwhile_is_the_held_sets_too():
+    """Keys may change while the proxy follows; the set that becomes active then has the new ones."""
+    world, proxy, task = await under_way(SHADOW, POLICY)
+    publisher = world.services.publisher
+    fresh = create_keyset(lambda size: b"\x29" * size, world.clock.now_s())
+    publisher.renew(fresh)
+    proxy.follows.set()
+    await task
+    assert publisher.keyset is fresh
+    assert await mode_of(world, BodyMode.BUFFERED) == "enforce"

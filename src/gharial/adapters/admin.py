@@ -30,6 +30,9 @@ from gharial.model.publication import PublicationRecord
 
 MAX_REQUEST_BYTES = 64 * 1024
 
+CHANGE_TIMEOUT_S = 60.0
+"""How long to wait for a publication: longer than it waits for the proxy, and than the one before it does."""
+
 
 def admin_app(
     operations: Operations,
@@ -68,7 +71,7 @@ def admin_app(
         return JSONResponse({})
 
     async def end_canary(_: Request) -> JSONResponse:
-        publications.end_canary()
+        await publications.end_canary()
         return JSONResponse({})
 
     async def get_history(_: Request) -> JSONResponse:
@@ -193,7 +196,7 @@ class Publications(Protocol):
     async def try_out(self, files: Sequence[Path], percent: int, routes: frozenset[str]) -> None:
         """Start a canary."""
 
-    def end_canary(self) -> None:
+    async def end_canary(self) -> None:
         """End it."""
 
     async def rollback(self, policy: str, number: int | None, *, force: bool) -> PublicationRecord:

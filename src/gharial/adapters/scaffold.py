@@ -102,7 +102,7 @@ _POLICY = """\
 #   4. write grants: who may see which tag, for which purpose, and how many people an hour
 #   5. gharial up --check               says what is wrong, with line and column
 #   6. gharial clients add NAME --role ROLE --purpose PURPOSE     a key for each client
-#   7. mode: enforce                    and restart; now what is not granted does not leave
+#   7. mode: enforce                    and gharial policy publish; what is not granted no longer leaves
 
 policy: {name}
 version: 1

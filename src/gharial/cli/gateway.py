@@ -117,6 +117,9 @@ def _print_status(found: dict[str, Any]) -> None:
         click.echo(click.style(f"the key file on disk is not active: {keys['problem']}", fg="red"))
     for part in found.get("parts", []):
         click.echo(f"{part['name']}: {part['state']}, restarts {part['restarts']}")
+    if found["proxy"]["in_step"] is False:
+        text = "Envoy goes by other routes than those of the active policies; what does not fit is refused."
+        click.echo(click.style(text, fg="red"))
     lost = counters["bytes_without_plan"]
     click.echo("bytes that left without a plan: " + click.style(str(lost), fg="red" if lost else "green", bold=True))
     if any(policy["mode"] == "shadow" for policy in found["policies"]):

@@ -14,10 +14,11 @@ _force_option = click.option("--force", is_flag=True, help="Although tests of th
 
 
 def _call(config_path: Path, method: str, target: str, body: object = None) -> Any:
-    from gharial.adapters.admin import AdminClient
+    from gharial.adapters.admin import CHANGE_TIMEOUT_S, AdminClient
     from gharial.settings import load_settings
 
-    admin = AdminClient(config_path.resolve().parent / load_settings(config_path).admin.socket, timeout_s=60.0)
+    socket = config_path.resolve().parent / load_settings(config_path).admin.socket
+    admin = AdminClient(socket, timeout_s=CHANGE_TIMEOUT_S)
     return admin.call(method, target, body)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gharial.crypto.keyset_history import KnownKey
+from gharial.gate.routes import RouteKind
 from gharial.model.incident import IncidentRecord as IncidentRecord
 from gharial.model.publication import PublicationRecord
 
@@ -118,6 +119,16 @@ class KeyMemory(Protocol):
 
     async def remember_keys(self, keys: Sequence[KnownKey], *, alone: bool = False) -> None:
         """Keep these too, or these alone. That a key was destroyed is not forgotten by a key that is alive again."""
+
+
+class ProxyRoutes(Protocol):
+    """How the attached proxy hands over the bodies of each route, where the gate may tell it."""
+
+    def tell(self, kinds: Mapping[str, RouteKind]) -> None:
+        """Say by route what is done on it; the proxy follows by and by. Raises ProxyNotChanged if it can't be told."""
+
+    async def until_taken(self) -> None:
+        """Return when the proxy goes by what it was told last. Raises ProxyNotChanged if it does not in time."""
 
 
 class Consent(Protocol):

@@ -3,6 +3,10 @@
 Publishing puts a whole new set of policies in the place of the old one, in one step; another keyset comes in the same
 way. A running exchange keeps the set it began with, so none is half old. A candidate set may serve a part of the calls
 beside the active one (canary).
+
+Where a new set changes the mode of a route, the proxy must hand over that route's bodies in another way, and can't do
+so for all calls at the same moment. Meanwhile the gate holds both sets, and each exchange begins with the one that fits
+the way that the proxy announced for it.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Generic, TypeVar
 from gharial.crypto.keyset import Keyset
 from gharial.crypto.token import Recipient
 from gharial.crypto.transform import transforms_for
+from gharial.gate.outcome import BodyMode
 from gharial.gate.persons import Conditions, conditions_of
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable
 from gharial.model.caller import Caller
@@ -81,6 +86,18 @@ class ActivePolicies:
         return RouteKind.SHADOW if self.policies[rule.policy].mode is Mode.SHADOW else RouteKind.PROTECT
 
 
+_BODY_MODE = {RouteKind.PROTECT: BodyMode.BUFFERED, RouteKind.SHADOW: BodyMode.STREAMED, RouteKind.PASS: BodyMode.NONE}
+"""How the body of a call travels on a route of each kind, where the proxy is told by us."""
+
+
+@dataclass(slots=True)
+class Next:
+    """A set that waits for the proxy to follow it. `late` counts the exchanges that began in a mode of before."""
+
+    policies: ActivePolicies
+    late: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Canary:
     """A candidate set that serves a part of the principals, on some routes (none named: on all)."""
@@ -97,11 +114,12 @@ class Canary:
 
 
 class Publisher:
-    """Holds the active set, and maybe a candidate."""
+    """Holds the active set, maybe a candidate, and maybe the next set, for which the proxy is not ready yet."""
 
     def __init__(self, policies: Mapping[str, Policy], keyset: Keyset) -> None:
         self.active = ActivePolicies(policies, keyset)
         self.canary: Canary | None = None
+        self.next: Next | None = None
 
     @property
     def keyset(self) -> Keyset:
@@ -116,11 +134,46 @@ class Publisher:
         self.active = ActivePolicies(self.active.policies, keyset)
         if self.canary is not None:
             self.canary = replace(self.canary, policies=ActivePolicies(self.canary.policies.policies, keyset))
+        if self.next is not None:
+            self.next.policies = ActivePolicies(self.next.policies.policies, keyset)
 
     def publish(self, policies: Mapping[str, Policy]) -> None:
         """Put a new set in the place of the active one; a candidate ends. What runs goes on with the set it has."""
         self.active = ActivePolicies(policies, self.keyset)
         self.canary = None
+
+    def changed_kinds(self, policies: Mapping[str, Policy], table: RouteTable) -> dict[str, RouteKind]:
+        """Return what would be done under these policies on the routes on which that is not what is done now."""
+        wanted = ActivePolicies(policies, self.keyset)
+        kinds = {rule.name: (self.active.kind(rule), wanted.kind(rule)) for rule in table.rules}
+        return {name: then for name, (now, then) in kinds.items() if then is not now}
+
+    def prepare(self, policies: Mapping[str, Policy]) -> Next:
+        """Hold a set beside the active one, for exchanges whose announced mode fits only it."""
+        self.next = Next(ActivePolicies(policies, self.keyset))
+        return self.next
+
+    def promote(self) -> None:
+        """Put the set that is held in the place of the active one; a candidate ends."""
+        assert self.next is not None  # noqa: S101 - held since `prepare`
+        self.active, self.next, self.canary = self.next.policies, None, None
+
+    def withdraw(self) -> None:
+        """Let go of the set that is held. What began with it goes on with it."""
+        self.next = None
+
+    def begin(self, rule: RouteRule, announced: BodyMode) -> ActivePolicies:
+        """Return the set for an exchange that begins now on this route, in the mode that the proxy announced for it.
+
+        Whether that mode fits the set is not decided here: the exchange insists on it.
+        """
+        held = self.next
+        if held is None or held.policies.kind(rule) is self.active.kind(rule):
+            return self.active
+        if announced is _BODY_MODE[held.policies.kind(rule)]:
+            return held.policies
+        held.late += 1
+        return self.active
 
     def try_out(self, policies: Mapping[str, Policy], percent: int, routes: frozenset[str], table: RouteTable) -> None:
         """Let a candidate set serve a part of the calls. Raises ValueError if it may not.

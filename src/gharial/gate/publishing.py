@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gharial.gate.ports import Clock, Store
-from gharial.gate.publish import Publisher
+from gharial.gate.ports import Clock, ProxyRoutes, Store
+from gharial.gate.publish import ActivePolicies, Next, Publisher
 from gharial.gate.routes import RouteKind, RouteTable
 from gharial.model.errors import GharialError, NotFound, PolicyInvalid, PolicyModeChanged, PolicyTestsFailed, Problem
 from gharial.model.publication import PublicationRecord
@@ -43,6 +45,12 @@ def by_name(policies: Iterable[Policy]) -> tuple[dict[str, Policy], list[Problem
     return found, problems
 
 
+QUIET_S = 0.5
+"""After the proxy has said that it follows: how long no exchange may have begun in a mode of before."""
+
+QUIET_ROUNDS = 10
+"""How often that is waited for. What still comes in a mode of before after that is refused."""
+
 RunTests = Callable[[Policy, RouteTable], Sequence[str]]
 """Runs a policy's own tests; returns a line for each that fails, as `file:line: what`."""
 
@@ -65,7 +73,10 @@ class Readiness:
 
 
 class Publishing:
-    """Reads, checks, tests, swaps, remembers; in this order, so that a failure leaves the old policies active."""
+    """Reads, checks, tests, remembers, swaps; in this order, so that a failure leaves the old policies active.
+
+    One publication at a time: whoever calls `publish`, `try_out` or `end_canary` sees to it.
+    """
 
     def __init__(
         self,
@@ -76,8 +87,13 @@ class Publishing:
         run_tests: RunTests,
         readiness: Readiness,
         keep: Callable[[Sequence[PolicyText]], None] = lambda _: None,
+        proxy: ProxyRoutes | None = None,
+        quiet_s: float = QUIET_S,
     ) -> None:
-        """`keep` has a gate that is started anew begin with these texts; what it raises ends the publication."""
+        """`keep` has a gate that is started anew begin with these texts; what it raises ends the publication.
+
+        `proxy` is None where somebody else says how the proxy hands over bodies: then no route's mode can change.
+        """
         self._publisher = publisher
         self._routes = routes
         self._store = store
@@ -85,26 +101,77 @@ class Publishing:
         self._run_tests = run_tests
         self._readiness = readiness
         self._keep = keep
+        self._proxy = proxy
+        self._quiet_s = quiet_s
+        self._active_texts: Sequence[PolicyText] = ()
 
     async def publish(self, texts: Sequence[PolicyText], *, force: bool = False, action: str = "publish") -> list[str]:
         """Make these policies the active ones; returns the names of those that changed.
 
         Raises PolicyInvalid with every mistake, PolicyTestsFailed unless `force`, PolicyModeChanged for another mode on
-        a route (the proxy knows one mode per route until it is started anew); the old set stays active then.
+        a route if the proxy can't be told, ProxyNotChanged if it was and did not follow; the old set stays active then.
         """
         try:
             policies, failed = self._prepare(texts, force=force)
-            self._keep_modes(policies)
+            kinds = self._changed_kinds(policies)
+            changed = await self._remember(texts, policies, action, failed, forced=force)
+            if kinds:
+                await self._change_modes(texts, policies)
+            else:
+                self._keep(texts)
+                self._publisher.publish(policies)
         except GharialError as error:
             self._readiness.rejected += 1
             self._readiness.problems = tuple(str(error).splitlines())
             raise
-        changed = await self._remember(texts, policies, action, failed, forced=force)
-        self._keep(texts)
-        self._publisher.publish(policies)
+        self._active_texts = texts
         self._readiness.published += 1
         self._readiness.problems = ()
         return changed
+
+    async def _change_modes(self, texts: Sequence[PolicyText], policies: Mapping[str, Policy]) -> None:
+        """Swap as soon as the proxy follows, both sets being held until then; if it does not, go back."""
+        assert self._proxy is not None  # noqa: S101 - _changed_kinds has looked
+        held = self._publisher.prepare(policies)
+        try:
+            self._proxy.tell(self._kinds(held.policies))
+            await self._proxy.until_taken()
+            # Only now: a gate that dies before begins with the old policies, and tells the proxy so.
+            self._keep(texts)
+        except BaseException as error:
+            # At once: what the proxy still announces in the new mode fits no set any more, and is refused.
+            self._publisher.withdraw()
+            with contextlib.suppress(GharialError):
+                self._proxy.tell(self._kinds(self._publisher.active))
+            if isinstance(error, Exception):
+                await self._remember_withdrawal()
+            raise
+        try:
+            await self._until_quiet(held)
+        finally:
+            self._publisher.promote()
+
+    async def _until_quiet(self, held: Next) -> None:
+        """Return when no exchange comes in a mode of before any more, or when that takes too long.
+
+        The proxy says that it follows before each of its threads does, and what a thread has sent may not be read yet.
+        """
+        loop = asyncio.get_running_loop()
+        for _ in range(QUIET_ROUNDS):
+            late, began_s = held.late, loop.time()
+            await asyncio.sleep(self._quiet_s)
+            # A loop that was busy beyond that time may not have seen yet what has come in it.
+            if held.late == late and loop.time() - began_s < 2 * self._quiet_s:
+                return
+
+    async def _remember_withdrawal(self) -> None:
+        """Note in the history that what was active is so again. If that fails, the next start notes it."""
+        with contextlib.suppress(GharialError):
+            policies = {policy.name: policy for policy in (parse_policy(t.text, t.file) for t in self._active_texts)}
+            await self._remember(self._active_texts, policies, "withdraw", {}, forced=False)
+
+    def _kinds(self, policies: ActivePolicies) -> dict[str, RouteKind]:
+        return {rule.name: policies.kind(rule) for rule in self._routes.rules}
 
     async def try_out(self, texts: Sequence[PolicyText], percent: int, routes: frozenset[str]) -> None:
         """Let these policies, joined with the other active ones, serve a part of the callers.
@@ -141,6 +208,7 @@ class Publishing:
         """Note what a gate started with, where that is something new."""
         policies = {policy.name: policy for policy in (parse_policy(t.text, t.file) for t in texts)}
         await self._remember(texts, policies, "start", {}, forced=False)
+        self._active_texts = texts
 
     def _prepare(self, texts: Sequence[PolicyText], *, force: bool) -> tuple[dict[str, Policy], dict[str, list[str]]]:
         policies = self._parse(texts)
@@ -167,19 +235,19 @@ class Publishing:
             raise PolicyInvalid(problems)
         return found
 
-    def _keep_modes(self, policies: Mapping[str, Policy]) -> None:
+    def _changed_kinds(self, policies: Mapping[str, Policy]) -> Mapping[str, RouteKind]:
+        """Return what would be done on the routes whose mode changes. Raises PolicyModeChanged if none may."""
         missing = sorted({rule.policy for rule in self._routes.rules if rule.policy} - set(policies))
         if missing:
             raise NotFound(f"a route is covered by '{missing[0]}', and no file holds that policy any more")
-        for rule in self._routes.rules:
-            if rule.kind is RouteKind.PASS:
-                continue
-            before = self._publisher.active.policies[rule.policy].mode
-            if policies[rule.policy].mode is not before:
+        changed = self._publisher.changed_kinds(policies, self._routes)
+        for name, kind in changed.items():
+            if self._proxy is None:
                 raise PolicyModeChanged(
-                    f"'{rule.policy}' would go from {before} to {policies[rule.policy].mode} on route {rule.name}; "
-                    "start the gateway anew for that"
+                    f"route {name} would be of kind {kind}; the proxy before this gate must be told by hand, and the "
+                    "gate be started anew"
                 )
+        return changed
 
     async def _remember(
         self,

@@ -339,10 +339,17 @@ class PolicyTestsFailed(GharialError):
 
 
 class PolicyModeChanged(GharialError):
-    """A publication would change a route's mode, which the attached proxy can't follow while it runs."""
+    """A publication would change a route's mode, and the attached proxy is not one that Gharial can tell."""
 
     code, status, fault = "policy.mode_changed", 409, Fault.POLICY
     title = "The policy's mode would change"
+
+
+class ProxyNotChanged(GharialError):
+    """A publication changes a route's mode, and the proxy did not follow; the old policies stay active."""
+
+    code, status, fault = "policy.mode_not_taken", 503, Fault.GHARIAL
+    title = "The proxy did not take the policy's new mode"
 
 
 class ConfigInvalid(Invalid):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class PublicationRecord:
-    """What was made active when, and how. `action`: start, publish, rollback. `forced`: although its tests failed.
+    """What was made active when, and how. `forced`: although its tests failed.
+
+    `action`: start, publish, rollback, or withdraw: what was published just before did not become active after all.
 
     `number` counts publications of all policies of a gateway from 1; 0 before it is stored. `digest` is the SHA-256
     (hex) of `text`, the policy file as it was.

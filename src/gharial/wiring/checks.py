@@ -138,7 +138,11 @@ def _static_checks(config_path: Path) -> Iterator[Check]:
 def _route_checks(files: GatewayFiles) -> Iterator[Check]:
     for rule in files.routes.rules:
         if rule.kind is RouteKind.SHADOW:
-            yield Check("warn", f"route {rule.name}: shadow, nothing is changed on the wire", "mode: enforce ends it")
+            yield Check(
+                "warn",
+                f"route {rule.name}: shadow, nothing is changed on the wire",
+                "mode: enforce and 'gharial policy publish' end it",
+            )
         if rule.kind is RouteKind.PASS:
             yield Check("warn", f"route {rule.name}: passes unprotected", "say 'policy: NAME' instead of 'pass: true'")
     used = {rule.policy for rule in files.routes.rules}

@@ -8,6 +8,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from gharial.adapters.admin import admin_app, serve_admin
 from gharial.adapters.alarms import Alarms, Courier, deliver_waiting
 from gharial.adapters.audit_file import AuditFile, open_audit
 from gharial.adapters.envoy.ext_proc import Server, serve
+from gharial.adapters.envoy.process import EnvoyAdmin
+from gharial.adapters.envoy.routes import EnvoyRoutes
 from gharial.adapters.files import GatewayFiles, load_gateway_files
 from gharial.adapters.jwks import JwksFileVerifier
 from gharial.adapters.key_file import load_keyset
@@ -104,6 +107,10 @@ async def _serve(
     services = await build_services(files, keyset, store, audit, directory, facts, wake.set)
     keyring = Keyring(services.publisher, store, lambda: asyncio.to_thread(load_keyset, settings, files.base))
     await keyring.remember_start()
+    proxy = _own_proxy(files) if active is not None else None
+    if proxy is not None:
+        # Also if this gate is started anew: the one before it may have died while it told Envoy something else.
+        proxy.tell({rule.name: services.publisher.active.kind(rule) for rule in files.routes.rules})
     operations = Operations(store, directory, clock, random_bytes, lambda text: credential_hash(services.keyset, text))
     server = await serve(
         files.gate_socket,
@@ -117,11 +124,13 @@ async def _serve(
         return status(services, started_s=started_s, version=__version__, extra=extra())
 
     def extra() -> dict[str, Any]:
-        return {**_extra(settings, server, audit, facts), "keys": keyring.report()}
+        found = _extra(settings, server, audit, facts)
+        return {**found, "keys": keyring.report(), "proxy": {"in_step": step.taken}}
 
     readiness = Readiness()
+    step = Step()
     keep = active.keep if active is not None else _keep_nothing
-    publishing = Publishing(services.publisher, services.routes, store, clock, run_policy_tests, readiness, keep)
+    publishing = Publishing(services.publisher, services.routes, store, clock, run_policy_tests, readiness, keep, proxy)
     publications = FilePublications(files, publishing, services.publisher)
     await publications.remember_start(active.texts.policies if active is not None else None)
     metrics = GateCollector(services.counters, readiness, lambda: server.counters.under_way)
@@ -130,7 +139,7 @@ async def _serve(
         operations,
         report,
         publications,
-        lambda: _unready(readiness, audit, keyring),
+        lambda: _unready(readiness, audit, keyring, step),
         lambda: render(metrics),
         recordings,
         lambda: _take_keys(keyring, log),
@@ -140,6 +149,8 @@ async def _serve(
         asyncio.create_task(_keep_house(services, store, log)),
         asyncio.create_task(deliver_waiting(_courier(files, store, log), wake)),
     ]
+    if proxy is not None:
+        keepers.append(asyncio.create_task(_watch_proxy(proxy, publications, step, log)))
     # What lives as long as the process is no garbage: the collector need not look at it in the middle of a call.
     gc.collect()
     gc.freeze()
@@ -168,6 +179,30 @@ async def _take_keys(keyring: Keyring, log: Log) -> dict[str, Any]:
     found = keyring.report()
     log("keys.active", primary=str(found["primary"]), keys=str(found["keys"]))
     return found
+
+
+@dataclass(slots=True)
+class Step:
+    """Whether the proxy goes by the routes of the active policies: `taken` is None where that is not known."""
+
+    taken: bool | None = None
+
+
+def _own_proxy(files: GatewayFiles) -> EnvoyRoutes:
+    admin = EnvoyAdmin(files.envoy_admin_socket)
+    return EnvoyRoutes(files.settings, files.routes.rules, files.envoy_routes, admin)
+
+
+async def _watch_proxy(proxy: EnvoyRoutes, publications: FilePublications, step: Step, log: Log) -> None:
+    """Every second: ask Envoy by which routes it goes. What does not fit the policies is refused meanwhile."""
+    while True:
+        taken = await proxy.is_taken()
+        # Half-way through a publication Envoy may be ahead of it, or behind.
+        if not publications.is_changing:
+            if (step.taken is False) is not (taken is False):
+                log("proxy.out_of_step" if taken is False else "proxy.in_step")
+            step.taken = taken
+        await asyncio.sleep(1)
 
 
 def _keep_nothing(_: object) -> None:
@@ -245,11 +280,17 @@ def _jwt_source(jwt: Jwt) -> JwtSource:
     )
 
 
-def _unready(readiness: Readiness, audit: AuditFile, keyring: Keyring) -> list[str]:
-    """Return what keeps the gate from being ready: what is on disk is not active, or the audit can't be written."""
+def _unready(readiness: Readiness, audit: AuditFile, keyring: Keyring, step: Step) -> list[str]:
+    """Return what keeps the gate from being ready: what is on disk is not active, Envoy goes by other routes, or the
+    audit can't be written."""
     problems = [f"the policies on disk are not active: {problem}" for problem in readiness.problems]
     if keyring.problem:
         problems.append(f"the key file on disk is not active: {keyring.problem}")
+    if step.taken is False:
+        problems.append(
+            "Envoy goes by other routes than those of the active policies, and calls whose mode does not fit are "
+            "refused; if that lasts, stop 'gharial up' and start it again"
+        )
     return problems if audit.writable else [*problems, "the audit can't be written"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,30 +31,41 @@ def run_policy_tests(policy: Policy, routes: RouteTable) -> list[str]:
 
 
 class FilePublications:
-    """Implements `adapters.admin.Publications` for the policy files of one gateway."""
+    """Implements `adapters.admin.Publications` for the policy files of one gateway; one change at a time.
+
+    A change waits until the one before it is done: a publication takes a moment where the proxy must follow.
+    """
 
     def __init__(self, files: GatewayFiles, publishing: Publishing, publisher: Publisher) -> None:
         self._files = files
         self._publishing = publishing
         self._publisher = publisher
+        self._changing = asyncio.Lock()
 
     async def publish(self, *, force: bool) -> list[str]:
         """See Publications."""
-        return await self._publishing.publish(self._texts(), force=force)
+        async with self._changing:
+            return await self._publishing.publish(self._texts(), force=force)
 
     async def try_out(self, files: Sequence[Path], percent: int, routes: frozenset[str]) -> None:
         """See Publications. Raises RequestMalformed for a part that can't be one."""
-        try:
-            await self._publishing.try_out(read_policy_texts(files, self._files.base), percent, routes)
-        except ValueError as error:
-            raise RequestMalformed(str(error)) from None
+        async with self._changing:
+            try:
+                await self._publishing.try_out(read_policy_texts(files, self._files.base), percent, routes)
+            except ValueError as error:
+                raise RequestMalformed(str(error)) from None
 
-    def end_canary(self) -> None:
+    async def end_canary(self) -> None:
         """See Publications."""
-        self._publishing.end_canary()
+        async with self._changing:
+            self._publishing.end_canary()
 
     async def rollback(self, policy: str, number: int | None, *, force: bool) -> PublicationRecord:
         """See Publications. The file is written only after the earlier text has become active."""
+        async with self._changing:
+            return await self._roll_back(policy, number, force=force)
+
+    async def _roll_back(self, policy: str, number: int | None, *, force: bool) -> PublicationRecord:
         active = self._publisher.active.policies.get(policy)
         if active is None:
             raise NotFound(f"there is no active policy '{policy}'")
@@ -62,6 +74,11 @@ class FilePublications:
         await self._publishing.publish(texts, force=force, action="rollback")
         replace_file(self._files.base / active.file, record.text.encode())
         return record
+
+    @property
+    def is_changing(self) -> bool:
+        """True while something is being published, rolled back or tried out."""
+        return self._changing.locked()
 
     async def history(self) -> Sequence[PublicationRecord]:
         """See Publications."""

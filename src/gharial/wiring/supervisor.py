@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 
 from gharial.adapters.active_file import ActiveFile
-from gharial.adapters.admin import AdminClient
+from gharial.adapters.admin import CHANGE_TIMEOUT_S, AdminClient
 from gharial.adapters.envoy.config import EnvoyPaths, bootstrap, envoy_routes, route_file
 from gharial.adapters.envoy.process import EnvoyAdmin, command, find_envoy
 from gharial.adapters.files import GatewayFiles, load_gateway_files, read_active_texts
@@ -140,8 +140,9 @@ def _take_files_soon(files: GatewayFiles, log: Log) -> None:
 
 async def _publish(files: GatewayFiles, log: Log) -> None:
     """Publish the policy files as they are now (SIGHUP); if that fails, the active policies stay."""
+    admin = AdminClient(files.admin_socket, timeout_s=CHANGE_TIMEOUT_S)
     try:
-        changed = await asyncio.to_thread(AdminClient(files.admin_socket).call, "POST", "/policies/publish")
+        changed = await asyncio.to_thread(admin.call, "POST", "/policies/publish")
     except GharialError as error:
         log("policies.rejected", code=error.code, why=str(error))
     else:

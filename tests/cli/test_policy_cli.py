@@ -199,9 +199,9 @@ def test_a_value_after_a_dropped_one_is_still_its_own():
     found = {one["place"]: (one["given"], one["came"]) for one in json.loads(result.stdout)}
     assert found == {
         "$.rows[0]": ("1", "nothing"),
-        "$.rows[1].dob": ('"1990-12-31"', '"1990"'),
+        "$.rows[1].dob": ('"1990-12-31"', '"1990-01-01"'),
         "$.rows[2].x": ("2", "nothing"),
-        "$.rows[3].dob": ('"1981-02-03"', '"1981"'),
+        "$.rows[3].dob": ('"1981-02-03"', '"1981-01-01"'),
     }
 
 

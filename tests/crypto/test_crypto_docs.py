@@ -12,10 +12,10 @@ import pytest
 from gharial.crypto.keyset import KeyState, Purpose, create_keyset
 from gharial.crypto.transform import Recipient, transforms_for
 from gharial.model.finding import Kind
-from gharial.model.plan import Mode, Op, Plan, Step, Unlisted
+from gharial.model.plan import PLAN_FORMAT, Mode, Op, Plan, Step, Unlisted
 
 PAGE = (Path(__file__).parents[2] / "docs" / "keys-and-tokens.md").read_text()
-ROWS = re.findall(r"^\| `([a-z]+)(?:\((.*?)\))?` \| `(.+?)` \| `(.+?)` \|$", PAGE, re.MULTILINE)
+ROWS = re.findall(r"^\| `([a-z_]+)(?:\((.*?)\))?` \| `(.+?)` \| `(.+?)` \|$", PAGE, re.MULTILINE)
 
 
 def as_leaf(literal: str) -> tuple[Kind, str]:
@@ -39,9 +39,9 @@ def test_an_example_of_the_page_is_what_happens(row):
     name, args, value, want = row
     pairs = [arg.split("=") for arg in (args or "").split(", ") if arg]
     step = Step(Op(name), "t", "r", tuple((key, int(text) if text.isdigit() else text) for key, text in pairs))
-    plan = Plan(1, "p", 1, "r", Mode.ENFORCE, (), Unlisted.DROP, (), (), (step,))
+    plan = Plan(PLAN_FORMAT, "p", 1, "r", Mode.ENFORCE, (), Unlisted.DROP, (), (), (step,))
     keyset = create_keyset(random.Random(51).randbytes, 0)
-    (transform,) = transforms_for(plan, keyset, Recipient("t", "c", ""))
+    (transform,) = transforms_for(plan, keyset, Recipient("t", "c", ""), bytes)
     assert transform(*as_leaf(value)) == as_leaf(want)
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gharial.crypto.envelope import open_envelope
+from gharial.crypto.fpe import Format, Fpe
 from gharial.crypto.kek import LocalKek, PassphraseKek
 from gharial.crypto.keyfile import unwrap_keyset
 from gharial.crypto.keyset import Purpose, parse_kek
+from gharial.crypto.pseudonym import pseudonymiser, shift_of, substituter
 from gharial.crypto.token import Binding, open_token, seal_token
 from gharial.model.finding import Kind
 
@@ -47,3 +50,34 @@ def test_a_token_of_version_1_is_opened_and_made_again(path):
     binding = Binding(**exemplar["binding"])
     assert open_token(keyset, binding, exemplar["token"]) == (Kind(exemplar["kind"]), exemplar["text"])
     assert seal_token(keyset, binding, Kind(exemplar["kind"]), exemplar["text"]) == exemplar["token"]
+
+
+def read_exemplar(name: str):
+    exemplar = json.loads((EXEMPLARS / name).read_text())
+    return exemplar, unwrap_keyset(exemplar["key_file"].encode(), LocalKek(parse_kek(exemplar["kek"])))
+
+
+def test_an_envelope_of_version_1_is_opened():
+    """What was encrypted comes back."""
+    exemplar, keyset = read_exemplar("envelope/v1/number.json")
+    opened = open_envelope(keyset, exemplar["tenant"], exemplar["tag"], exemplar["envelope"])
+    assert opened == (Kind(exemplar["kind"]), exemplar["text"])
+
+
+def test_fpe_of_version_1_is_made_again_and_opened():
+    """Formats, check digits and recipients give the same texts as ever, and lead back."""
+    exemplar, keyset = read_exemplar("fpe/v1/formats.json")
+    assert len(exemplar["results"]) == 5
+    for result in exemplar["results"]:
+        fpe = Fpe(keyset, Binding(**result["binding"]), Format(*result["format"]))
+        assert fpe.seal(result["text"]) == result["sealed"]
+        assert fpe.open(result["sealed"]) == result["text"]
+
+
+def test_one_way_results_of_version_1_are_made_again():
+    """A pseudonym, a substitute and a person's shift are what they were."""
+    exemplar, keyset = read_exemplar("pseudonym/v1/one_way.json")
+    binding = Binding(**exemplar["binding"])
+    assert pseudonymiser(keyset, binding)(Kind.STRING, "Ann") == exemplar["pseudonym"]
+    assert substituter(keyset, binding, exemplar["choices"])(Kind.STRING, "Ann") == exemplar["substitute"]
+    assert shift_of(keyset, binding, "AAAAAAAAAAAAAAAAAAAAAA", 30) == exemplar["shift_days"]

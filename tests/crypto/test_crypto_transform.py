@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gharial.crypto.envelope import open_envelope
+from gharial.crypto.fpe import Format, Fpe
 from gharial.crypto.keyset import create_keyset, rotate
 from gharial.crypto.token import Binding, open_token, seal_token
-from gharial.crypto.transform import Recipient, transforms_for
+from gharial.crypto.transform import Recipient, transforms_by_scope, transforms_for
 from gharial.model.finding import Kind
-from gharial.model.plan import Mode, Op, Plan, Redaction, Step, Unlisted
+from gharial.model.plan import PLAN_FORMAT, Mode, Op, Plan, Redaction, Step, Unlisted
 
 KEYSET = rotate(create_keyset(random.Random(41).randbytes, 1.0), random.Random(42).randbytes, 2.0)
+NONCES = random.Random(43).randbytes
+BINDING = Binding("default", "account", "client", "acme-billing")
 RECIPIENT = Recipient("default", "acme-billing", "finance")
 REDACTION = Redaction(string="(hidden)", number="-1", boolean="true")
 REDACTED = {
@@ -30,8 +35,11 @@ def step(op: Op, **args: str | int) -> Step:
 
 
 def compiled(*steps: Step, recipient: Recipient = RECIPIENT):
-    plan = Plan(1, "p", 1, "r", Mode.ENFORCE, (), Unlisted.DROP, (), (), steps, redaction=REDACTION)
-    return transforms_for(plan, KEYSET, recipient)
+    lists = {"cities": ("Springfield", "Riverton"), "one": ("Springfield",)}
+    plan = Plan(
+        PLAN_FORMAT, "p", 1, "r", Mode.ENFORCE, (), Unlisted.DROP, (), (), steps, redaction=REDACTION, lists=lists
+    )
+    return transforms_for(plan, KEYSET, recipient, NONCES)
 
 
 def run(one: Step, kind: Kind, text: str, recipient: Recipient = RECIPIENT):
@@ -72,6 +80,19 @@ def token(kind: Kind, text: str, scope: str = "client", recipient: str = "acme-b
         (step(Op.TOKEN, scope="team"), Kind.STRING, "ann", token(Kind.STRING, "ann", "team", "finance")),
         (step(Op.TOKEN, scope="all"), Kind.STRING, "ann", token(Kind.STRING, "ann", "all", "")),
         (step(Op.TOKEN, scope="all"), Kind.STRING, "\ud800", REDACTED[Kind.STRING]),
+        (step(Op.FPE), Kind.BOOLEAN, "true", REDACTED[Kind.BOOLEAN]),
+        (step(Op.FPE), Kind.NUMBER, "12345", REDACTED[Kind.NUMBER]),
+        (step(Op.FPE, type="number"), Kind.NUMBER, "-12345678", REDACTED[Kind.NUMBER]),
+        (step(Op.ENCRYPT), Kind.STRING, "\ud800", REDACTED[Kind.STRING]),
+        (step(Op.PSEUDONYM), Kind.STRING, "\ud800", REDACTED[Kind.STRING]),
+        (step(Op.SUBSTITUTE, list="cities"), Kind.STRING, "Riverton", (Kind.STRING, "Springfield")),
+        (step(Op.DATE_SHIFT, days=30), Kind.STRING, "1990-12-31", REDACTED[Kind.STRING]),
+        (step(Op.DATE_SHIFT, days=30, type="date"), Kind.STRING, "1990-12-31", (Kind.STRING, "0001-01-01")),
+        (step(Op.MASK, type="number"), Kind.BOOLEAN, "true", REDACTED[Kind.BOOLEAN]),
+        (step(Op.YEAR, type="number"), Kind.STRING, "12.5", (Kind.STRING, "-1")),
+        (step(Op.REDACT, type="number"), Kind.STRING, "12.5", (Kind.STRING, "-1")),
+        (step(Op.REDACT, type="number"), Kind.STRING, "Ann", REDACTED[Kind.STRING]),
+        (step(Op.REDACT, type="boolean"), Kind.STRING, "false", (Kind.STRING, "true")),
         (step(Op.NULL), Kind.STRING, "ann", (Kind.NULL, "")),
         (step(Op.NULL), Kind.NUMBER, "1", (Kind.NULL, "")),
     ],
@@ -108,6 +129,30 @@ def test_null_stays_null(op):
         step(Op.TOKEN, scope="world"),
         step(Op.TOKEN, scope=""),
         step(Op.TOKEN, scope="client", expires=3600),
+        step(Op.MONTH, day=1),
+        step(Op.YEAR, offset=1),
+        step(Op.BUCKET),
+        step(Op.BUCKET, bounds="65,18"),
+        step(Op.BUCKET, bounds="a"),
+        step(Op.ROUND),
+        step(Op.ROUND, to=0),
+        step(Op.ROUND, to="NaN"),
+        step(Op.ROUND, to="-1"),
+        step(Op.TRUNCATE),
+        step(Op.TRUNCATE, chars="2"),
+        step(Op.POSTCODE, chars=-2),
+        step(Op.DATE_SHIFT, scope="client"),
+        step(Op.DATE_SHIFT, days=30, scope="world"),
+        step(Op.FPE, scope="world"),
+        step(Op.FPE, alphabet="aa"),
+        step(Op.FPE, check="crc"),
+        step(Op.FPE, length="8"),
+        step(Op.FPE, version=2),
+        step(Op.ENCRYPT, scope="all"),
+        step(Op.PSEUDONYM, scope="world"),
+        step(Op.SUBSTITUTE),
+        step(Op.SUBSTITUTE, list="unknown"),
+        step(Op.SUBSTITUTE, list="one"),
     ],
 )
 @pytest.mark.parametrize(("kind", "text"), [(Kind.STRING, "1990-12-31"), (Kind.NUMBER, "12345678")])
@@ -145,6 +190,44 @@ def test_there_is_one_function_per_step():
     assert compiled() == ()
 
 
+def test_keyed_techniques_give_what_their_modules_give():
+    """fpe, encrypt, pseudonym and substitute, on strings and numbers; a number stays one where the tag says so."""
+    assert run(step(Op.FPE), Kind.STRING, "12345678") == (Kind.STRING, Fpe(KEYSET, BINDING, Format()).seal("12345678"))
+    sealed = Fpe(KEYSET, BINDING, Format()).seal_number("12345678")
+    assert run(step(Op.FPE, type="number"), Kind.NUMBER, "12345678") == (Kind.NUMBER, sealed)
+    kind, envelope = run(step(Op.ENCRYPT), Kind.NUMBER, "1.10")
+    assert (kind, open_envelope(KEYSET, "default", "account", envelope)) == (Kind.STRING, (Kind.NUMBER, "1.10"))
+    assert run(step(Op.ENCRYPT), Kind.NUMBER, "1.10") != (kind, envelope)
+    assert run(step(Op.PSEUDONYM), Kind.STRING, "ann")[1].startswith("psn_")
+    assert run(step(Op.PSEUDONYM), Kind.STRING, "1") != run(step(Op.PSEUDONYM), Kind.NUMBER, "1")
+
+
+def test_results_for_one_recipient_are_of_no_use_to_another():
+    """Every technique with a scope gives another client other results, and scope all the same."""
+    other = Recipient("default", "globex", "sales")
+    for op in (Op.FPE, Op.PSEUDONYM):
+        own = run(step(op), Kind.STRING, "1234567890123456")
+        assert own != run(step(op), Kind.STRING, "1234567890123456", other)
+        for_all = step(op, scope="all")
+        assert run(for_all, Kind.STRING, "1234567890123456") == run(for_all, Kind.STRING, "1234567890123456", other)
+        team = step(op, scope="team")
+        assert run(team, Kind.STRING, "123456789", Recipient("default", "acme", "")) == REDACTED[Kind.STRING]
+
+
+def test_dates_move_by_person():
+    """All dates of one person move alike, those of another otherwise; of nobody they are redacted."""
+    transforms = compiled(step(Op.DATE_SHIFT, days=3000, type="date"), step(Op.CLEAR))
+    ann, bob, nobody = transforms_by_scope(transforms, ["ann", "bob", ""])
+    first, second = (date.fromisoformat(ann[0](Kind.STRING, text)[1]) for text in ("1990-12-31", "2000-02-29"))
+    assert second - first == date(2000, 2, 29) - date(1990, 12, 31)
+    assert first != date(1990, 12, 31)
+    assert ann[0](Kind.STRING, "1990-12-31") != bob[0](Kind.STRING, "1990-12-31")
+    assert nobody[0](Kind.STRING, "1990-12-31") == (Kind.STRING, "0001-01-01")
+    assert ann[0](Kind.STRING, "03/04/1990")[1] == "01/01/0001"
+    assert ann[1](Kind.STRING, "a") == (Kind.STRING, "a")
+    assert transforms_by_scope(compiled(step(Op.CLEAR)), ["ann"]) is None
+
+
 STEPS = st.builds(
     step,
     st.sampled_from([op for op in Op if op is not Op.CLEAR]),
@@ -157,6 +240,12 @@ STEPS = st.builds(
         step(Op.BAND, width=5),
         step(Op.TOKEN, scope="team"),
         step(Op.TOKEN, scope="nobody"),
+        step(Op.TRUNCATE, chars=3),
+        step(Op.POSTCODE, chars=2),
+        step(Op.SUBSTITUTE, list="cities"),
+        step(Op.FPE, alphabet="alnum"),
+        step(Op.ROUND, to=10),
+        step(Op.BUCKET, bounds="18,65"),
     ]
 )
 

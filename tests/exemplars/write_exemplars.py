@@ -6,9 +6,12 @@ import json
 import random
 from pathlib import Path
 
+from gharial.crypto.envelope import sealer
+from gharial.crypto.fpe import Format, Fpe
 from gharial.crypto.kek import LocalKek, PassphraseKek
 from gharial.crypto.keyfile import wrap_keyset
 from gharial.crypto.keyset import KeyState, Purpose, create_keyset, new_kek, parse_kek, rotate, set_state
+from gharial.crypto.pseudonym import pseudonymiser, shift_of, substituter
 from gharial.crypto.token import Binding, seal_token
 from gharial.model.finding import Kind
 
@@ -22,6 +25,14 @@ TOKENS = {
     "boolean_client": (Binding("default", "flag", "client", "acme-billing"), Kind.BOOLEAN, "true"),
     "names_not_ascii": (Binding("münchen", "straße", "client", "søk"), Kind.STRING, "Änne"),
 }
+BINDING = {"tenant": "default", "tag": "account", "scope": "client", "recipient": "acme-billing"}
+FPE_TEXTS = (
+    (("digits", "", 0), "8993-4948-6033"),
+    (("digits", "luhn", 16), "4111 1111 1111 1111"),
+    (("digits", "iban", 0), "DE89 3704 0044 0532 0130 00"),
+    (("alnum", "", 0), "Ab3dE"),
+    (("0123456789ABCDEF", "", 8), "0123ABCD"),
+)
 DERIVED = ((Purpose.TOKEN, "default", "email", 64), (Purpose.PERSON, "default", "customer", 32),
            (Purpose.CREDENTIAL, "", "", 32), (Purpose.ETAG, "default", "", 64))  # fmt: skip
 
@@ -84,6 +95,37 @@ def write_tokens() -> None:
         write_new(HERE / "token" / "v1" / f"{name}.json", content)
 
 
+def write_keyed() -> None:
+    """What the other keyed techniques make: an envelope, and the results that name no key."""
+    source = random.Random(300).randbytes
+    kek_text = new_kek(source)
+    keyset = rotate(create_keyset(source, 1_795_000_000), source, 1_795_086_400)
+    file = {"key_file": wrap_keyset(keyset, LocalKek(parse_kek(kek_text)), source).decode("ascii"), "kek": kek_text}
+    sealed = sealer(keyset, "default", "account", source)(Kind.NUMBER, "1.10e2")
+    content = {"tenant": "default", "tag": "account", "kind": "n", "text": "1.10e2", "envelope": sealed}
+    write_new(HERE / "envelope" / "v1" / "number.json", file | content)
+    results = [
+        {
+            "binding": BINDING,
+            "format": list(form),
+            "text": text,
+            "sealed": Fpe(keyset, Binding(**BINDING), Format(*form)).seal(text),
+        }
+        for form, text in FPE_TEXTS
+    ]
+    write_new(HERE / "fpe" / "v1" / "formats.json", file | {"results": results})
+    binding = Binding(**BINDING)
+    content = {
+        "binding": BINDING,
+        "pseudonym": pseudonymiser(keyset, binding)(Kind.STRING, "Ann"),
+        "choices": ["Springfield", "Riverton", "Lakeside"],
+        "substitute": substituter(keyset, binding, ["Springfield", "Riverton", "Lakeside"])(Kind.STRING, "Ann"),
+        "shift_days": shift_of(keyset, binding, "AAAAAAAAAAAAAAAAAAAAAA", 30),
+    }
+    write_new(HERE / "pseudonym" / "v1" / "one_way.json", file | content)
+
+
 if __name__ == "__main__":
     write_keysets()
     write_tokens()
+    write_keyed()

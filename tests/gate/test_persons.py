@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gharial.gate.persons import conditions_of, find_holds, find_variant, unknown_holds
 from gharial.model.finding import Kind, Scope
-from gharial.model.plan import Cell, Condition, Mode, Node, Op, Plan, Step, Unlisted, Variant
+from gharial.model.plan import PLAN_FORMAT, Cell, Condition, Mode, Node, Op, Plan, Step, Unlisted, Variant
 
 RESIDENCY, NAME, BIRTH = 0, 1, 2
 
@@ -17,7 +17,7 @@ def a_plan(*conditions: Condition) -> Plan:
     subsets = [tuple(i for i in range(len(conditions)) if bits >> i & 1) for bits in range(2 ** len(conditions))]
     variants = tuple(Variant(holds=holds) for holds in subsets)
     return Plan(
-        format=1,
+        format=PLAN_FORMAT,
         policy="p",
         version=1,
         route="r",

@@ -57,7 +57,7 @@ def files(draw: st.DrawFn, *, right: bool) -> list[PolicyText]:
 
 def published(texts: list[PolicyText]) -> tuple[object, ...]:
     """What is active after a publication, or what it says is wrong; and what is remembered of it."""
-    publisher, store, readiness = Publisher(START, a_keyset()), FakeStore(), Readiness()
+    publisher, store, readiness = Publisher(START, a_keyset(), bytes), FakeStore(), Readiness()
     failing = [f"{text.file}:1: expected masked" for text in texts if '"version": 3' in text.text]
     publishing = Publishing(
         publisher, RouteTable(RULES), store, ManualClock(), lambda p, _: [f for f in failing if p.file in f], readiness

@@ -7,6 +7,7 @@ import gzip
 import json
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from datetime import date
 
 import pytest
 import pytest_asyncio
@@ -37,9 +38,9 @@ CLEAR = json.dumps(customer(1))
 class World:
     """One gateway for this module, its upstream, and a key each for who may see much and who may not."""
 
-    def __init__(self, home: Home, api: Api, upstream: Upstream, auditor: str, acme: str, globex: str) -> None:
+    def __init__(self, home: Home, api: Api, upstream: Upstream, *keys: str) -> None:
         self.home, self.api, self.upstream = home, api, upstream
-        self.auditor, self.acme, self.globex = auditor, acme, globex
+        self.auditor, self.acme, self.globex, self.lab = keys
 
     async def answered(self, raw: Raw, *headers: str, key: str = "", method: str = "GET") -> Answer:
         """Let the upstream answer with these bytes, once, and return what reaches the client."""
@@ -61,6 +62,7 @@ async def the_world() -> AsyncIterator[World]:
             await home.add_client("auditor", roles=["auditor"]),
             await home.add_client("acme-billing", purpose="billing"),
             await home.add_client("acme-other", purpose="billing"),
+            await home.add_client("lab-one", roles=["lab"], purpose="study"),
         )
 
 
@@ -114,6 +116,31 @@ async def test_who_may_see_sees(world: World):
         assert document[granted] == given[granted]
     assert document["dob"] != given["dob"]
     assert "note" not in document
+
+
+async def test_useful_to_a_lab_and_useless_to_a_thief(world: World):
+    """Shifted dates of one person move alike in every answer; account numbers keep their form; nothing is clear."""
+    world.api.answers["/any/x"] = json_answer(
+        json.dumps([{**customer(1), "dob": "1979-11-23"}, {**customer(1), "dob": "1999-11-23"}, customer(2)])
+    )
+    first = await world.home.get("/any/x", key=world.lab)
+    world.api.answers["/any/x"] = json_answer(json.dumps([customer(1)]))
+    again = await world.home.get("/any/x", key=world.lab)
+    assert not shows(first)
+    assert not shows(again)
+    (one, same, other), (later,) = json.loads(first.body), json.loads(again.body)
+    given = date.fromisoformat(customer(1)["dob"])
+    moved = date.fromisoformat(one["dob"]) - given
+    assert 1 <= abs(moved.days) <= 30
+    assert date.fromisoformat(same["dob"]) - date(1999, 11, 23) == moved
+    assert later["dob"] == one["dob"]
+    account = str(customer(1)["accountNumber"])
+    assert (len(one["accountNumber"]), one["accountNumber"].isdigit()) == (len(account), True)
+    assert one["accountNumber"] == same["accountNumber"] == later["accountNumber"] != account
+    assert one["accountNumber"] != other["accountNumber"]
+    assert one["fullName"].startswith("enc_")
+    assert one["fullName"] != same["fullName"]
+    assert one["email"] == later["email"] != other["email"]
 
 
 async def test_a_token_comes_back_and_only_from_its_own_client(world: World):

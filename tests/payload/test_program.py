@@ -19,7 +19,7 @@ PLAN = make_plan({"$.email": Op.MASK})
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"nodes": ()},
         {"variants": ()},
         {"nodes": (Node(names={"a": 7}),)},

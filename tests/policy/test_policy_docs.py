@@ -14,7 +14,7 @@ from gharial.policy.grants import GRANT_KEYS
 from gharial.policy.guardrails import GUARDRAIL_KEYS
 from gharial.policy.selectors import parse_general
 from gharial.policy.tags import TAG_KEYS
-from gharial.policy.technique import TECHNIQUES, parse_technique
+from gharial.policy.technique_syntax import TECHNIQUES, parse_technique
 from gharial.policy.watch_syntax import WATCH_KEYS
 
 TEXT = (Path(__file__).parents[2] / "docs/policy.md").read_text(encoding="utf-8")
@@ -34,8 +34,8 @@ def test_the_examples_are_a_policy():
     pieces: dict[str, list[str]] = {}
     for block in BLOCKS:
         pieces.setdefault(block.partition(":")[0], []).append(block)
-    assert sorted(pieces) == ["budget", "groups", "never", "tags", "tests", "watch", "who"]
-    common = "".join(pieces[key][0] for key in ("groups", "never", "watch", "tests"))
+    assert sorted(pieces) == ["budget", "groups", "lists", "never", "tags", "tests", "watch", "who"]
+    common = "".join(pieces[key][0] for key in ("groups", "lists", "never", "watch", "tests"))
     tags = pieces["tags"][0] + "  account: { find: '$..account' }\n  pii: [contact, account]\n"
     tags += "  country: { find: '$..country', fact: residency }\n"
     for who in pieces["who"]:
@@ -58,9 +58,10 @@ def test_the_examples_are_a_policy():
 def test_places_and_techniques_on_the_page_can_be_read():
     """Whatever the page shows as a place or as a technique with parameters is one."""
     places = re.findall(r"`(\$[^`]*|path:\w+)`", TEXT)
-    techniques = re.findall(r"`((?:mask|band|token)\([^`]*\))`", TEXT)
+    shown = "mask|band|bucket|round|truncate|postcode|date_shift|token|fpe|pseudonym|substitute"
+    techniques = re.findall(rf"`((?:{shown})\([^`]*\))`", TEXT)
     assert len(places) >= 9
-    assert len(techniques) >= 8
+    assert len(techniques) >= 20
     assert all(_is_place(place) for place in places)
     assert all(parse_technique(technique) for technique in techniques)
 

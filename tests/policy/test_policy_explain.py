@@ -16,7 +16,8 @@ from gharial.policy.diff import compile_class
 from gharial.policy.explain import Asked, Explanation, explain_places
 from gharial.policy.places import find_cell, find_spots
 from gharial.policy.samples import caller_of
-from gharial.policy.technique import compare, parse_technique
+from gharial.policy.technique import compare
+from gharial.policy.technique_syntax import parse_technique
 
 GUARDED: dict[str, Any] = {
     "policy": "p",

@@ -15,7 +15,8 @@ from gharial.model.plan import Condition, Plan, dump_plan, load_plan
 from gharial.policy.compile import compile_plan
 from gharial.policy.decide import Decider, decide
 from gharial.policy.document import Policy, parse_policy
-from gharial.policy.technique import Technique, compare, find_most_open, join, parse_technique
+from gharial.policy.technique import Technique, compare, find_most_open, join
+from gharial.policy.technique_syntax import parse_technique
 
 TAGS = ("a", "b", "c")
 CHAIN = ["clear", "mask(last=4)", "mask(last=2)", "mask", "token(scope=team)", "redact", "null", "drop"]

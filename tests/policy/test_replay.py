@@ -17,7 +17,7 @@ from gharial.model.recording import RecordedExchange
 from gharial.policy.document import parse_policy
 from gharial.policy.replay import NothingToReplay, possible_results, replay
 from gharial.policy.tally import Replay
-from gharial.policy.technique import parse_technique
+from gharial.policy.technique_syntax import parse_technique
 
 ROUTES = (("customer", "GET /customers/{id}", "p"), ("list", "GET /customers", "p"))
 OPENNESS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -258,7 +259,7 @@ class World:
             identifier=Identifier(
                 [ApiKeySource("x-api-key")], self.directory, hash_credential=hashed, tenant="default"
             ),
-            publisher=Publisher({parsed.name: parsed}, keyset),
+            publisher=Publisher({parsed.name: parsed}, keyset, os.urandom),
             meter=BudgetBook(),
             incidents=IncidentBook(new_bytes=random, iso_time=str),
             store=self.store,

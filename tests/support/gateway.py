@@ -57,6 +57,7 @@ who:
   care:    { role: care }
   auditor: { role: auditor }
   partner: { client: 'acme-*' }
+  lab:     { role: lab }
 grants:
   - grant: basics
     to: anyone
@@ -75,6 +76,10 @@ grants:
     for: [billing]
     show: { contact: token(scope=client), birth: year }
     reidentify: [person]
+  - grant: research
+    to: lab
+    for: [study]
+    show: { birth: date_shift(30), account: fpe, name: encrypt, email: pseudonym }
 """
 
 ROUTES = (

@@ -35,16 +35,17 @@ def exemplar_keyset() -> Keyset:
     return unwrap_keyset(told["key_file"].encode(), LocalKek(parse_kek(told["kek"])))
 
 
+_KEYED = (Op.TOKEN, Op.FPE, Op.PSEUDONYM, Op.SUBSTITUTE, Op.DATE_SHIFT)
 _KEYSET: list[Keyset] = []
 
 
 def real_transforms(plan: Plan) -> Sequence[Transform]:
     """The techniques themselves, for the corpus' recipient."""
-    if not any(step.op is Op.TOKEN for step in plan.steps):
-        return transforms_for(plan, None, None)  # type: ignore[arg-type]  # nothing here needs a key
+    if not any(step.op in _KEYED for step in plan.steps):
+        return transforms_for(plan, None, None, bytes)  # type: ignore[arg-type]  # nothing here needs a key
     if not _KEYSET:
         _KEYSET.append(exemplar_keyset())
-    return transforms_for(plan, _KEYSET[0], Recipient(**RECIPIENT))
+    return transforms_for(plan, _KEYSET[0], Recipient(**RECIPIENT), bytes)
 
 
 def executors_of(plan: Plan) -> tuple[Executor, ...]:

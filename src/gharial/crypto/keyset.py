@@ -44,6 +44,11 @@ class Purpose(enum.StrEnum):
     PERSON = "person"
     CREDENTIAL = "credential"
     ETAG = "etag"
+    SEAL = "seal"
+    FPE = "fpe"
+    PSEUDONYM = "pseudonym"
+    SUBSTITUTE = "substitute"
+    SHIFT = "shift"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from gharial.model.finding import Kind
 
 PREFIX = "tok_"
 KIND_BYTE = {kind: kind.value.encode("ascii") for kind in Kind}
-_KIND_OF = {byte: kind for kind, byte in KIND_BYTE.items()}
+KIND_OF = {byte: kind for kind, byte in KIND_BYTE.items()}
 
 
 class TokenScope(enum.StrEnum):
@@ -94,7 +94,7 @@ def open_token(keyset: Keyset, binding: Binding, token: str) -> tuple[Kind, str]
     if binding.sound and looks_like_token(token):
         body = token[len(PREFIX) :]
         plaintext = find_opened(keyset, Purpose.TOKEN, binding.tenant, binding.tag, binding.aad(), body)
-    kind = _KIND_OF.get(plaintext[:1]) if plaintext else None
+    kind = KIND_OF.get(plaintext[:1]) if plaintext else None
     if plaintext is None or kind is None:
         raise TokenRefused
     return kind, plaintext[1:].decode("utf-8")

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from gharial.crypto.digest import person_digest
 from gharial.crypto.keyset import Keyset
+from gharial.crypto.transform import transforms_by_scope
 from gharial.gate.persons import Person, find_holds
 from gharial.gate.ports import Consent
 from gharial.gate.publish import Prepared
@@ -80,7 +81,9 @@ async def disclose(
     people = _people_of(scopes, keyset, tenant, request_people, exchange_id, holds)
     # The time of the reservation, not of the request: the upstream or the consent resolver may have taken long.
     reservation = meter.reserve(principal, ledger, plan, people, now_s())
-    rewritten = await _off_loop(lambda: reader.finish(reservation.variants, prepared.transforms), len(body))
+    transforms = prepared.transforms
+    by_scope = transforms_by_scope(transforms, [_stands_for(scope.people) for scope in people])
+    rewritten = await _off_loop(lambda: reader.finish(reservation.variants, transforms, by_scope=by_scope), len(body))
     clear, protected, unknown = _split_people(plan, people, reservation.variants)
     return Disclosure(
         rewritten=rewritten,
@@ -157,6 +160,11 @@ def _people_of(
 
 
 _UNKNOWN = "?"
+
+
+def _stands_for(people: Sequence[str]) -> str:
+    """Return what stands for the person of a record: of several, always the same one. "" for an unknown person."""
+    return min((person for person in people if not person.startswith(_UNKNOWN)), default="")
 
 
 def _split_people(

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gharial.model.finding import Scope, Transform
+from gharial.model.finding import Kind, Scope, Transform
 from gharial.model.place import fold_fact
 from gharial.model.plan import Condition, Op, Plan
 from gharial.policy.countries import COUNTRIES
 
 CONSENT = "consent"
 GROUP = "group"
-_TELLS_NOTHING = (Op.TOKEN, Op.REDACT, Op.NULL, Op.DROP)
+_TELLS_NOTHING = (Op.TOKEN, Op.FPE, Op.ENCRYPT, Op.PSEUDONYM, Op.SUBSTITUTE, Op.REDACT, Op.NULL, Op.DROP)
 
 Person = tuple[str, str]
 """Id space and text of a person, as the body or the path names it. The text is a value: it is kept nowhere."""
@@ -182,4 +182,13 @@ def _telling(plan: Plan, index: int, cell: int, transforms: Sequence[Transform])
     """
     steps = plan.cells[cell].steps
     found = {steps[at] for at, variant in enumerate(plan.variants) if index in variant.holds}
-    return tuple(transforms[step] for step in sorted(found) if plan.steps[step].op not in _TELLS_NOTHING)
+    return tuple(
+        # A shifted date is as fine as the date, whoever it belongs to.
+        _as_it_is if plan.steps[step].op is Op.DATE_SHIFT else transforms[step]
+        for step in sorted(found)
+        if plan.steps[step].op not in _TELLS_NOTHING
+    )
+
+
+def _as_it_is(kind: Kind, text: str) -> tuple[Kind, str]:
+    return kind, text

@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from gharial.crypto.keyset import Keyset
+from gharial.crypto.keyset import Keyset, Random
 from gharial.crypto.token import Recipient
 from gharial.crypto.transform import transforms_for
 from gharial.gate.outcome import BodyMode
@@ -52,8 +52,9 @@ class Prepared:
 class ActivePolicies:
     """One set of policies under one keyset, and the plans made of it; the caches forget the least recently used."""
 
-    def __init__(self, policies: Mapping[str, Policy], keyset: Keyset) -> None:
+    def __init__(self, policies: Mapping[str, Policy], keyset: Keyset, random: Random) -> None:
         self.policies = dict(policies)
+        self._random = random
         self._deciders = {name: Decider(policy) for name, policy in self.policies.items()}
         self.keyset = keyset
         self._plans: _Kept[Plan] = _Kept(MAX_PLANS, MAX_PLAN_PARTS, lambda plan: len(plan.nodes) + len(plan.steps))
@@ -75,7 +76,7 @@ class ActivePolicies:
         )
         recipient = Recipient(caller.tenant, caller.client, caller.team)
         transforms = self._transforms.get(
-            (plan.digest, recipient), lambda: transforms_for(plan, self.keyset, recipient)
+            (plan.digest, recipient), lambda: transforms_for(plan, self.keyset, recipient, self._random)
         )
         return Prepared(plan, transforms, self._conditions.get(plan.digest, lambda: conditions_of(plan)))
 
@@ -116,8 +117,10 @@ class Canary:
 class Publisher:
     """Holds the active set, maybe a candidate, and maybe the next set, for which the proxy is not ready yet."""
 
-    def __init__(self, policies: Mapping[str, Policy], keyset: Keyset) -> None:
-        self.active = ActivePolicies(policies, keyset)
+    def __init__(self, policies: Mapping[str, Policy], keyset: Keyset, random: Random) -> None:
+        """`random` gives the nonces of what is encrypted (`os.urandom`)."""
+        self._random = random
+        self.active = ActivePolicies(policies, keyset, random)
         self.canary: Canary | None = None
         self.next: Next | None = None
 
@@ -131,26 +134,27 @@ class Publisher:
 
         What runs goes on with the set of policies that it began with, and so with that set's keyset.
         """
-        self.active = ActivePolicies(self.active.policies, keyset)
+        self.active = ActivePolicies(self.active.policies, keyset, self._random)
         if self.canary is not None:
-            self.canary = replace(self.canary, policies=ActivePolicies(self.canary.policies.policies, keyset))
+            candidate = ActivePolicies(self.canary.policies.policies, keyset, self._random)
+            self.canary = replace(self.canary, policies=candidate)
         if self.next is not None:
-            self.next.policies = ActivePolicies(self.next.policies.policies, keyset)
+            self.next.policies = ActivePolicies(self.next.policies.policies, keyset, self._random)
 
     def publish(self, policies: Mapping[str, Policy]) -> None:
         """Put a new set in the place of the active one; a candidate ends. What runs goes on with the set it has."""
-        self.active = ActivePolicies(policies, self.keyset)
+        self.active = ActivePolicies(policies, self.keyset, self._random)
         self.canary = None
 
     def changed_kinds(self, policies: Mapping[str, Policy], table: RouteTable) -> dict[str, RouteKind]:
         """Return what would be done under these policies on the routes on which that is not what is done now."""
-        wanted = ActivePolicies(policies, self.keyset)
+        wanted = ActivePolicies(policies, self.keyset, self._random)
         kinds = {rule.name: (self.active.kind(rule), wanted.kind(rule)) for rule in table.rules}
         return {name: then for name, (now, then) in kinds.items() if then is not now}
 
     def prepare(self, policies: Mapping[str, Policy]) -> Next:
         """Hold a set beside the active one, for exchanges whose announced mode fits only it."""
-        self.next = Next(ActivePolicies(policies, self.keyset))
+        self.next = Next(ActivePolicies(policies, self.keyset, self._random))
         return self.next
 
     def promote(self) -> None:
@@ -182,7 +186,7 @@ class Publisher:
         """
         if not 1 <= percent <= 100:
             raise ValueError("a canary serves 1 to 100 percent")
-        candidate = ActivePolicies(policies, self.keyset)
+        candidate = ActivePolicies(policies, self.keyset, self._random)
         known = {rule.name for rule in table.rules}
         if routes - known:
             raise ValueError(f"there is no route {', '.join(sorted(routes - known))}")

@@ -22,19 +22,29 @@ import msgspec
 
 from gharial.model.place import Carrier
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
 NONE = -1
 NOWHERE = -1
 
 
 class Op(enum.StrEnum):
-    """The closed set of operation codes. Adding one is a new PLAN_FORMAT."""
+    """The closed set of operation codes, from the most open to the strictest. Adding one is a new PLAN_FORMAT."""
 
     CLEAR = "clear"
     MASK = "mask"
+    MONTH = "month"
     YEAR = "year"
     BAND = "band"
+    BUCKET = "bucket"
+    ROUND = "round"
+    TRUNCATE = "truncate"
+    POSTCODE = "postcode"
+    DATE_SHIFT = "date_shift"
     TOKEN = "token"  # noqa: S105 - a technique, not a secret
+    FPE = "fpe"
+    ENCRYPT = "encrypt"
+    PSEUDONYM = "pseudonym"
+    SUBSTITUTE = "substitute"
     REDACT = "redact"
     NULL = "null"
     DROP = "drop"
@@ -60,10 +70,12 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One operation with literal parameters.
 
     `args` are pairs in the order of their names: mask: `keep` ("domain"), `first`, `last` (counts of characters);
-    band: `width` (int), `unit` ("" or "y"); token: `scope` ("client", "team", "all"); any: `type` (the tag's). `tag`
-    is the leaf tag that the result is bound to; `rule` names what decided ("grant:support-view", "never:eu-stays",
-    "default", "unlisted"). `rank` orders the steps of one plan by strictness, the stricter the higher: where several
-    cells meet one value at run time (`Extra`), the step of the highest rank holds.
+    band: `width` (int), `unit` ("" or "y"); bucket: `bounds` ("18,65"); round: `to` (int, or a decimal as text);
+    truncate, postcode: `chars`; date_shift: `days`, `scope`; token, pseudonym: `scope` ("client", "team", "all"); fpe:
+    `alphabet`, `check`, `length`, `scope`; substitute: `list` (of `Plan.lists`), `scope`; any: `type` (the tag's).
+    `tag` is the leaf tag that the result is bound to; `rule` names what decided ("grant:support-view",
+    "never:eu-stays", "default", "unlisted"). `rank` orders the steps of one plan by strictness, the stricter the
+    higher: where several cells meet one value at run time (`Extra`), the step of the highest rank holds.
     """
 
     op: Op
@@ -198,6 +210,8 @@ class Redaction(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """See the module's text. `grants` are the names of the grants that apply, sorted; `digest` is set by the compiler.
 
+    `lists` are what `substitute` chooses from, by name.
+
     `params` are those of the path in the order of the route's template, then the others. `guardrails` are the names of
     those that may act for this class of caller, sorted. `probes` are folded field names by which this caller may not
     filter or sort. `json_in_strings` is how many levels of JSON text inside strings are opened. `needs_reference` is
@@ -223,6 +237,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     extras: tuple[Extra, ...] = ()
     probes: tuple[str, ...] = ()
     json_in_strings: int = 0
+    lists: dict[str, tuple[str, ...]] = {}
     needs_reference: str = ""
     digest: str = ""
 

@@ -87,7 +87,7 @@ from gharial.payload.json_text import (
     scan_scalars,
 )
 from gharial.payload.json_writer import Writer
-from gharial.payload.program import State, program_of
+from gharial.payload.program import State, check_transforms, program_of
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -164,26 +164,31 @@ class JsonReader:
         return self._reported
 
     def finish(
-        self, variants: Sequence[int], transforms: Sequence[Transform], *, want_places: bool = False
+        self,
+        variants: Sequence[int],
+        transforms: Sequence[Transform],
+        *,
+        by_scope: Sequence[Sequence[Transform]] | None = None,
+        want_places: bool = False,
     ) -> Rewritten:
         """Pass two: return the body as it may leave.
 
-        `variants[i]` is the variant of scope i of `survey`, `transforms[i]` the function of step i of the plan. With
-        `want_places` each finding's JSONPath is returned too; it quotes the names of the body, which may be personal
-        data, so it is for whoever may see the body. Raises DuplicateName for an object that only this pass opens,
-        whatever a transform raises, ValueError if variants or transforms do not belong to this plan and body.
+        `variants[i]` is the variant of scope i of `survey`, `transforms[i]` the function of step i of the plan; where
+        steps depend on the person, `by_scope[i]` are the functions for scope i, and hold instead. With `want_places`
+        each finding's JSONPath is returned too; it quotes the names of the body, which may be personal data, so it is
+        for whoever may see the body. Raises DuplicateName for an object that only this pass opens, whatever a transform
+        raises, ValueError if variants or transforms do not belong to this plan and body.
         """
         reported = self.survey()
         if len(variants) != len(reported) or not all(0 <= variant < self._program.variants for variant in variants):
             raise ValueError("there must be one variant of the plan for each scope")
-        if len(transforms) != len(self._program.plan.steps):
-            raise ValueError("there must be one transform for each step of the plan")
+        check_transforms(self._program.plan, transforms, by_scope, len(reported))
         for scope in self._scopes:
             # A scope that no cell meets has only unlisted values, which are the same in all variants.
             scope.variant = variants[scope.index] if scope.index != NONE else 0
         if self._root is None:
             raise RuntimeError("the survey did not end")
-        writer = Writer(self._program, transforms, want_places=want_places)
+        writer = Writer(self._program, transforms, by_scope, want_places=want_places)
         try:
             writer.document(self._root, self._program.root, self._root_scope)
         except (msgspec.DecodeError, UnicodeDecodeError):

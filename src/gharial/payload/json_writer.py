@@ -34,11 +34,29 @@ _encode_records = msgspec.json.Encoder().encode
 class Writer:
     """Collects the pieces of the new body, whether anything changed, and what was counted."""
 
-    __slots__ = ("_places", "_program", "_transforms", "changed", "counts", "findings", "parts", "unlisted")
+    __slots__ = (
+        "_by_scope",
+        "_places",
+        "_program",
+        "_transforms",
+        "changed",
+        "counts",
+        "findings",
+        "parts",
+        "unlisted",
+    )
 
-    def __init__(self, program: Program, transforms: Sequence[Transform], *, want_places: bool) -> None:
+    def __init__(
+        self,
+        program: Program,
+        transforms: Sequence[Transform],
+        by_scope: Sequence[Sequence[Transform]] | None,
+        *,
+        want_places: bool,
+    ) -> None:
         self._program = program
         self._transforms = transforms
+        self._by_scope = by_scope
         self._places = want_places
         self.parts: list[bytes | msgspec.Raw] = []
         self.changed = False
@@ -112,12 +130,13 @@ class Writer:
 
     def _records(self, level: Records) -> bool:
         """Write a page of records: the same as the general way, only faster."""
-        transforms, changed = self._transforms, self.changed
+        changed = self.changed
         drops_empty = self._program.drops_unlisted and not level.below.explicit
         pages: list[dict[str, str | msgspec.Raw]] = []
         uses: dict[FlatActs, int] = {}
         for members, shape, scope in zip(level.found, level.shapes, level.scopes, strict=True):
             acts = shape.flat(scope.variant)
+            transforms = self._transforms_of(scope)
             uses[acts] = uses.get(acts, 0) + 1
             new: dict[str, str | msgspec.Raw] = members.copy()  # type: ignore[assignment]  # Raw is among them
             for name in acts.drops:
@@ -128,7 +147,7 @@ class Writer:
                 try:
                     clear = decode_string(value)
                 except msgspec.ValidationError:
-                    written = self._replacement(bytes(value), act, step)
+                    written = self._replacement(bytes(value), act, step, scope)
                 else:
                     if act is _CHANGE:
                         kind, text = transforms[step](_STRING, clear)
@@ -198,17 +217,21 @@ class Writer:
         if text[0] == ARRAY:
             self._replace_elements(text, act, step, scope, path)
             return
-        new = self._replacement(text, act, step)
+        new = self._replacement(text, act, step, scope)
         if new != text:
             self.changed = True
         self._count(step, scope, path)
         self.parts.append(new)
 
-    def _replacement(self, scalar: bytes, act: Act, step: int) -> bytes:
+    def _replacement(self, scalar: bytes, act: Act, step: int, scope: OpenScope) -> bytes:
         kind, clear = decode_leaf(scalar)
         if act is _BLANK:
             return self._program.blanks[kind]
-        return encode_leaf(*self._transforms[step](kind, clear))
+        return encode_leaf(*self._transforms_of(scope)[step](kind, clear))
+
+    def _transforms_of(self, scope: OpenScope) -> Sequence[Transform]:
+        # A scope without a number meets no cell, so nothing in it is transformed.
+        return self._transforms if self._by_scope is None or scope.index == NONE else self._by_scope[scope.index]
 
     def _replace_members(self, text: bytes, act: Act, step: int, scope: OpenScope, path: str) -> None:
         members = decode_object(text)

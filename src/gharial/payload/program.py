@@ -6,10 +6,10 @@ It is checked once, so that a reader may follow it blindly: an index that points
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from gharial.model.finding import Kind
+from gharial.model.finding import Kind, Transform
 from gharial.model.place import fold_name
 from gharial.model.plan import NONE, NOWHERE, PLAN_FORMAT, Op, Plan, Unlisted
 from gharial.payload.json_text import encode_leaf
@@ -201,6 +201,16 @@ class Kept(Generic[T]):
 
 program_of = Kept(Program).get
 """The program of this very plan object. Raises ValueError as Program does."""
+
+
+def check_transforms(
+    plan: Plan, transforms: Sequence[Transform], by_scope: Sequence[Sequence[Transform]] | None, scopes: int
+) -> None:
+    """Raise ValueError unless there is one transform for each step, and one set of them for each scope if any."""
+    if len(transforms) != len(plan.steps) or any(len(own) != len(plan.steps) for own in by_scope or ()):
+        raise ValueError("there must be one transform for each step of the plan")
+    if by_scope is not None and len(by_scope) != scopes:
+        raise ValueError("there must be one set of transforms for each scope")
 
 
 def _check(plan: Plan) -> None:

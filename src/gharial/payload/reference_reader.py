@@ -64,7 +64,7 @@ from gharial.model.finding import Limits, Rewritten, Scope, Transform
 from gharial.model.plan import Plan
 from gharial.payload.json_text import WHITE_SPACE, count_values, is_deeper
 from gharial.payload.json_tree import Value, check_document, open_strings, parse_tree
-from gharial.payload.program import Kept
+from gharial.payload.program import Kept, check_transforms
 from gharial.payload.reference_survey import ReferenceProgram, Survey
 from gharial.payload.reference_writer import Writer
 
@@ -119,19 +119,23 @@ class ReferenceReader:
         return self._reported
 
     def finish(
-        self, variants: Sequence[int], transforms: Sequence[Transform], *, want_places: bool = False
+        self,
+        variants: Sequence[int],
+        transforms: Sequence[Transform],
+        *,
+        by_scope: Sequence[Sequence[Transform]] | None = None,
+        want_places: bool = False,
     ) -> Rewritten:
         """Pass two: return the body as it may leave. Arguments and errors are those of JsonReader.finish."""
         reported = self.survey()
         plan = self._reference.plan
         if len(variants) != len(reported) or not all(0 <= variant < len(plan.variants) for variant in variants):
             raise ValueError("there must be one variant of the plan for each scope")
-        if len(transforms) != len(plan.steps):
-            raise ValueError("there must be one transform for each step of the plan")
+        check_transforms(plan, transforms, by_scope, len(reported))
         if self._found is None:
             raise RuntimeError("the survey did not end")
         root, survey = self._found
-        writer = Writer(self._reference, survey.seen, variants, transforms, want_places=want_places)
+        writer = Writer(self._reference, survey.seen, variants, transforms, by_scope, want_places=want_places)
         try:
             writer.document(root)
         except UnicodeEncodeError:

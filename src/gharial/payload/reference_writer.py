@@ -25,6 +25,7 @@ class Writer:
         seen: dict[Value, Seen],
         variants: Sequence[int],
         transforms: Sequence[Transform],
+        by_scope: Sequence[Sequence[Transform]] | None,
         *,
         want_places: bool,
     ) -> None:
@@ -34,6 +35,7 @@ class Writer:
         self._seen = seen
         self._variants = variants
         self._transforms = transforms
+        self._by_scope = by_scope
         self._places = want_places
         self._acts: dict[tuple[frozenset[int], int], tuple[Act, int]] = {}
         self.parts: list[bytes] = []
@@ -155,7 +157,9 @@ class Writer:
                 self._count(step, seen.scope, below + "~")
                 self.findings += later
                 if act is not Act.COPY:
-                    name = encode_string(names.take(_name_text(*self._transforms[step](Kind.STRING, value.names[at]))))
+                    name = encode_string(
+                        names.take(_name_text(*self._transforms_of(seen.scope)[step](Kind.STRING, value.names[at])))
+                    )
                     self.changed |= name != value.written[at]
             self.parts[mark] = b"," + name + b":"
 
@@ -164,7 +168,7 @@ class Writer:
         if not value.form:
             clear = value.raw
             kind, text = decode_leaf(clear)
-            new = self._program.blanks[kind] if act is Act.BLANK else encode_leaf(*self._transforms[step](kind, text))
+            new = self._program.blanks[kind] if act is Act.BLANK else self._transformed(scope, step, kind, text)
             self.changed |= new != clear
             self._count(step, scope, path)
             self.parts.append(new)
@@ -181,6 +185,12 @@ class Writer:
                 below = name_path(path, value.names[at]) if is_object else f"{path}[{at}]"
             self._replace(child, act, step, scope, below)
         self.parts.append(b"}" if is_object else b"]")
+
+    def _transformed(self, scope: OpenScope, step: int, kind: Kind, text: str) -> bytes:
+        return encode_leaf(*self._transforms_of(scope)[step](kind, text))
+
+    def _transforms_of(self, scope: OpenScope) -> Sequence[Transform]:
+        return self._transforms if self._by_scope is None else self._by_scope[scope.index]
 
     def _count(self, step: int, scope: OpenScope, path: str) -> None:
         if step == NONE:

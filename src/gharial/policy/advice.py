@@ -16,6 +16,7 @@ from gharial.policy.extras import detectors_matter
 from gharial.policy.grants import Grant
 from gharial.policy.guardrails import Guardrail
 from gharial.policy.technique import CLEAR
+from gharial.policy.uses import find_doubtful, uses_of
 from gharial.policy.variants import MAX_FACTORS, grant_atoms, guardrail_atoms
 
 MAX_STARTS = 50
@@ -42,6 +43,7 @@ def find_warnings(policy: Policy) -> list[Problem]:
         what = f"'{watch.name}' is read and checked, but this version does not watch for it yet"
         found.append(Problem(policy.file, watch.line, watch.column, what))
     found += _failing_expressions(policy)
+    found += find_doubtful(uses_of(policy.grants, policy.never), policy.tags, policy.file)
     return sorted([*found, *_too_many_factors(policy)])
 
 

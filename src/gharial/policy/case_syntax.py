@@ -15,7 +15,8 @@ from gharial.policy.countries import COUNTRIES
 from gharial.policy.facts import CLAIM, WEEKDAYS, Value
 from gharial.policy.reading import Notes, choice_of, entries_of, is_null, items_of, keyed, one_or_list, text_of
 from gharial.policy.suggest import did_you_mean
-from gharial.policy.technique import Args, TechniqueError, parse_technique
+from gharial.policy.technique import Args
+from gharial.policy.technique_syntax import TechniqueError, parse_technique
 
 MAX_CASES = 2_000
 """Tests of one policy."""
@@ -27,6 +28,12 @@ OUTCOMES: Mapping[str, Op] = {str(op): op for op in Op} | {
     "masked": Op.MASK,
     "redacted": Op.REDACT,
     "dropped": Op.DROP,
+    "encrypted": Op.ENCRYPT,
+    "pseudonymised": Op.PSEUDONYM,
+    "rounded": Op.ROUND,
+    "shifted": Op.DATE_SHIFT,
+    "substituted": Op.SUBSTITUTE,
+    "truncated": Op.TRUNCATE,
 }
 """The words that may stand for a value in `want`, without quotes."""
 

@@ -20,7 +20,8 @@ from gharial.policy.conditions import CONSENT
 from gharial.policy.document import Policy
 from gharial.policy.facts import ExchangeFacts, Value
 from gharial.policy.samples import HOUR, WEEKDAY, Facts, Question, caller_of, combine, make_axis
-from gharial.policy.technique import Technique, TechniqueError
+from gharial.policy.technique import Technique
+from gharial.policy.technique_syntax import TechniqueError
 from gharial.policy.who import Who, holds
 
 MAX_TRIES = 20_000
@@ -287,8 +288,14 @@ def _is_shown(want: Want, technique: Technique, given: object, came: object, red
             return came is not ABSENT and (not _equal(given, came) or came in (*_redacted(redaction), None))
         case Op.TOKEN:
             return given is None or not isinstance(came, str) or (came.startswith("tok_") and came != given)
-        case _:
+        case Op.MASK | Op.MONTH | Op.YEAR | Op.BAND | Op.BUCKET | Op.ROUND:
+            # The first of January is its own year, and a multiple its own rounding.
             return came is not ABSENT
+        case Op.ENCRYPT | Op.PSEUDONYM:
+            prefix = {Op.ENCRYPT: "enc_", Op.PSEUDONYM: "psn_"}[want.op]
+            return given is None or not isinstance(came, str) or came.startswith(prefix)
+        case _:
+            return came is not ABSENT and (given is None or not _equal(given, came))
 
 
 def _redacted(redaction: Redaction) -> tuple[object, ...]:

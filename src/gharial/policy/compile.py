@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from gharial.model.place import Carrier, RequestField, fold_name
-from gharial.model.plan import NONE, PLAN_FORMAT, Cell, Condition, Param, Plan, Step, dump_plan
+from gharial.model.plan import NONE, PLAN_FORMAT, Cell, Condition, Op, Param, Plan, Step, dump_plan
 from gharial.policy.automaton import Automaton
 from gharial.policy.conditions import GROUP
 from gharial.policy.document import Policy
@@ -17,8 +17,8 @@ from gharial.policy.grants import Grant
 from gharial.policy.guardrails import Guardrail
 from gharial.policy.layout import Layout
 from gharial.policy.tags import Tag
-from gharial.policy.technique import CLEAR
-from gharial.policy.variants import GENERALISED, Atom, Factors, Table, find_factors
+from gharial.policy.technique import CLEAR, GENERALISED
+from gharial.policy.variants import Atom, Factors, Table, find_factors
 
 
 def compile_plan(
@@ -69,6 +69,7 @@ def compile_plan(
         extras=extras,
         probes=probes,
         json_in_strings=policy.json_in_strings,
+        lists=_lists(steps, policy),
         needs_reference=reference_reason(policy, tags),
     )
     if policy.redaction != plan.redaction:
@@ -172,6 +173,12 @@ def _is_seen(tag: str, layout: Layout, factors: Factors) -> bool:
     plain = [index for index, variant in enumerate(factors.variants) if not variant.crossed]
     layout.combine(frozenset([tag]))
     return all(fate[index].technique == CLEAR for fate in layout.fates_with(tag) for index in plain)
+
+
+def _lists(steps: Iterable[Step], policy: Policy) -> dict[str, tuple[str, ...]]:
+    """The lists that the plan's steps choose from."""
+    named = sorted({str(step.arg("list", "")) for step in steps if step.op is Op.SUBSTITUTE})
+    return {name: policy.lists[name] for name in named}
 
 
 def _condition(atom: Atom, cells: Sequence[Cell], steps: Sequence[Step]) -> Condition:

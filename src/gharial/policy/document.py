@@ -13,15 +13,17 @@ from gharial.policy.conditions import CONSENT, Vocabulary
 from gharial.policy.countries import parse_country_groups
 from gharial.policy.grants import Grant, Names, parse_grants
 from gharial.policy.guardrails import Guardrail, parse_guardrails
+from gharial.policy.lists import parse_lists
 from gharial.policy.reading import Notes, choice_of, keyed, name_of
 from gharial.policy.redaction import parse_redaction
 from gharial.policy.tags import Group, Tag, parse_tags
+from gharial.policy.uses import find_misuses, uses_of
 from gharial.policy.watch_syntax import Watch, parse_watch
 from gharial.policy.who import Who, parse_who
 
 KEYS = (
-    "policy", "version", "mode", "tags", "unlisted_fields", "json_in_strings", "redaction", "groups", "who", "grants",
-    "never", "watch", "tests",
+    "policy", "version", "mode", "tags", "unlisted_fields", "json_in_strings", "redaction", "lists", "groups", "who",
+    "grants", "never", "watch", "tests",
 )  # fmt: skip
 """The keys of a policy."""
 _LATER = ("population",)
@@ -35,7 +37,9 @@ class Policy:
     """A policy without mistakes. `tags` and `groups` share one space of names; `grants`, `never`, `watch` are sorted.
 
     `countries` are the groups of countries that it knows, with their members. `json_in_strings` is how many levels of
-    JSON text in strings are opened. `file` is the name under which it was read; tags, groups, who, grants and
+    JSON text in strings are opened. `lists` are what `substitute` chooses from.
+
+    `file` is the name under which it was read; tags, groups, who, grants and
     guardrails know their line and column in it.
     """
 
@@ -45,6 +49,7 @@ class Policy:
     unlisted: Unlisted
     json_in_strings: int
     redaction: Redaction
+    lists: Mapping[str, tuple[str, ...]]
     countries: Mapping[str, frozenset[str]]
     tags: Mapping[str, Tag]
     groups: Mapping[str, Group]
@@ -96,6 +101,9 @@ def _parse_root(root: Node, notes: Notes) -> Policy:
     words = Vocabulary(countries, facts)
     grants = parse_grants(keys["grants"].value, names, words, notes) if "grants" in keys else ()
     taken = {grant.name: grant.line for grant in grants}
+    never = parse_guardrails(keys["never"].value, names, words, taken, notes) if "never" in keys else ()
+    lists = parse_lists(keys["lists"].value, notes) if "lists" in keys else {}
+    notes.problems.extend(find_misuses(uses_of(grants, never), tags, lists, notes.file))
     return Policy(
         name=name_of(keys["policy"].value, "policy", notes) if "policy" in keys else "",
         version=_parse_version(keys["version"].value, notes) if "version" in keys else 0,
@@ -103,12 +111,13 @@ def _parse_root(root: Node, notes: Notes) -> Policy:
         unlisted=Unlisted(_choice(keys, "unlisted_fields", Unlisted, Unlisted.DROP, notes)),
         json_in_strings=_parse_levels(keys["json_in_strings"].value, notes) if "json_in_strings" in keys else 0,
         redaction=parse_redaction(keys["redaction"].value, notes) if "redaction" in keys else Redaction(),
+        lists=lists,
         countries=countries,
         tags=tags,
         groups=groups,
         who=who,
         grants=grants,
-        never=parse_guardrails(keys["never"].value, names, words, taken, notes) if "never" in keys else (),
+        never=never,
         watch=parse_watch(keys["watch"].value, notes) if "watch" in keys else (),
         tests=parse_cases(keys["tests"].value, frozenset(who), facts, notes) if "tests" in keys else (),
         file=notes.file,

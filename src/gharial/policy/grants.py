@@ -12,7 +12,8 @@ from gharial.policy.durations import parse_rate
 from gharial.policy.reading import Notes, distinct, entries_of, items_of, keyed, name_of, one_or_list, text_of
 from gharial.policy.suggest import did_you_mean
 from gharial.policy.tags import Group, Tag
-from gharial.policy.technique import Technique, TechniqueError, parse_technique
+from gharial.policy.technique import Technique
+from gharial.policy.technique_syntax import TechniqueError, parse_technique
 
 MAX_GRANTS = 2_000
 """Grants of one policy."""

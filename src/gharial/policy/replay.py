@@ -26,7 +26,8 @@ from gharial.policy.document import Policy
 from gharial.policy.places import unlisted_step
 from gharial.policy.recorded import BudgetKey, Maybe, People, Spot, Walker, find_variants
 from gharial.policy.tally import Replay, Tally, Texts, Way
-from gharial.policy.technique import Technique, TechniqueError, compare, parse_technique
+from gharial.policy.technique import Technique, compare
+from gharial.policy.technique_syntax import TechniqueError, parse_technique
 
 UNLISTED_RULE = "unlisted"
 _INDEX = re.compile(r"\[[0-9]+\]")

@@ -1,24 +1,28 @@
-"""The techniques: how a value is shown, their parameters, and their order from open to strict.
+"""The techniques' order: from open to strict, as far as it can be told, and the join of two.
 
-The order is partial. `clear` < mask < generalised < token < redact < null < drop always holds; between two of one kind
-the one that shows fewer characters, or is coarser, is stricter; for the rest it can't be told (`compare` gives None).
+`clear` < mask < generalised < reversible < one-way < redact < null < drop always holds. Within a level:
+
+* of one technique, what shows fewer characters, or is coarser, or is for fewer recipients, is stricter;
+* month < year < bands of years, for they tell the same thing more and more coarsely;
+* token < fpe < encrypt, as far as the recipients are the same: a token may be sent back by whom it was made for, a
+  value of fpe by nobody, and an encrypted one does not even tell what is equal;
+* pseudonym < substitute likewise: several values share a substitute.
+
+For the rest it can't be told (`compare` gives None). How techniques are written stands in `technique_syntax`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from gharial.model.plan import Op
-from gharial.policy.suggest import did_you_mean
 
 Args = tuple[tuple[str, str | int], ...]
 
-MAX_SHOWN_CHARS = 100
-"""The most characters that mask leaves on either side."""
-MAX_WIDTH = 1_000_000_000
-"""The widest band."""
+SCOPES = ("all", "team", "client")
+"""Whom the results of a keyed technique are made for, from open to strict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,85 +35,67 @@ class Technique:
     op: Op
     args: Args = ()
 
-    def __str__(self) -> str:
-        if not self.args:
-            return str(self.op)
-        values = dict(self.args)
-        if self.op is Op.BAND:
-            return f"band({values['width']}{values.get('unit', '')})"
-        return f"{self.op}({', '.join(f'{name}={value}' for name, value in self.args)})"
+    def get(self, name: str, default: str | int = "") -> str | int:
+        """Return the parameter `name`, or `default`."""
+        return next((value for key, value in self.args if key == name), default)
 
+    def __str__(self) -> str:
+        shown = [
+            _PRINTED.get((self.op, name), "{name}={value}").format(name=name, value=value) for name, value in self.args
+        ]
+        if self.op is Op.BAND:
+            return f"band({self.get('width')}{self.get('unit')})"
+        return f"{self.op}({', '.join(shown)})" if shown else str(self.op)
+
+
+# What is written without its name, because the technique has one main parameter.
+_PRINTED = {
+    (Op.BUCKET, "bounds"): "{value}",
+    (Op.ROUND, "to"): "{value}",
+    (Op.TRUNCATE, "chars"): "{value}",
+    (Op.POSTCODE, "chars"): "{value}",
+    (Op.DATE_SHIFT, "days"): "{value}",
+    (Op.SUBSTITUTE, "list"): "{value}",
+}
 
 CLEAR = Technique(Op.CLEAR)
 REDACT = Technique(Op.REDACT)
+GENERALISED = frozenset({Op.MONTH, Op.YEAR, Op.BAND, Op.BUCKET, Op.ROUND, Op.TRUNCATE, Op.POSTCODE})
+"""What makes people of a group look alike. A shifted date does not: it is as fine as the date."""
 
-
-class TechniqueError(ValueError):
-    """A technique can't be read; the message says what and what to do."""
-
-
-# The distances leave room for one-way techniques (4), which this version does not have.
-_LEVELS = {
-    Op.CLEAR: 0,
-    Op.MASK: 1,
-    Op.YEAR: 2,
-    Op.BAND: 2,
-    Op.TOKEN: 3,
-    Op.REDACT: 5,
-    Op.NULL: 6,
-    Op.DROP: 7,
-}
+_LEVELS = (
+    {Op.CLEAR},
+    {Op.MASK},
+    GENERALISED | {Op.DATE_SHIFT},
+    {Op.TOKEN, Op.FPE, Op.ENCRYPT},
+    {Op.PSEUDONYM, Op.SUBSTITUTE},
+    {Op.REDACT},
+    {Op.NULL},
+    {Op.DROP},
+)
+_LEVEL_OF: Mapping[Op, int] = {op: level for level, ops in enumerate(_LEVELS) for op in ops}
+# The most open technique of the next level: what two of one level that can't be ordered are raised to.
 _TOKEN_FOR_ALL = Technique(Op.TOKEN, (("scope", "all"),))
-_SCOPES = ("all", "team", "client")
-_LATER = (
-    "month", "bucket", "round", "truncate", "date_shift", "fpe", "encrypt", "pseudonym", "substitute",
-)  # fmt: skip
-_SHAPE = re.compile(r"\s*([A-Za-z_]+)\s*(?:\(([^()]*)\))?\s*")
-_BAND = re.compile(r"([0-9]{1,10})(y?)")
-
-
-def parse_technique(text: str) -> Technique:
-    """Read what stands behind a tag in `show`, e.g. `mask(last=4)`. Raises TechniqueError."""
-    if not text.strip():
-        raise TechniqueError(f"a technique is missing here; there are {_listed()}")
-    if text.count("(") > text.count(")"):
-        raise TechniqueError("')' is missing; inside { … } put quotes around a technique that has a comma")
-    shape = _SHAPE.fullmatch(text)
-    name = shape[1] if shape else text.partition("(")[0].strip()
-    if name in _LATER:
-        raise TechniqueError(f"the technique '{name}' is not supported by this version")
-    if name not in _PARSERS:
-        raise TechniqueError(f"unknown technique {did_you_mean(name, _PARSERS)}")
-    if shape is None:
-        raise TechniqueError(f"{name} is written like {_EXAMPLES[name]}")
-    return _PARSERS[name](name, shape[2])
+_ENCRYPT = Technique(Op.ENCRYPT)
 
 
 def compare(a: Technique, b: Technique) -> int | None:
     """Return -1 where `a` is more open than `b`, 1 where it is stricter, 0 where equal, None where it can't be told."""
     if a == b:
         return 0
-    if _LEVELS[a.op] != _LEVELS[b.op]:
-        return -1 if _LEVELS[a.op] < _LEVELS[b.op] else 1
-    if a.op is Op.MASK:
-        return _compare_masks(a, b)
-    if a.op is Op.TOKEN:
-        return -1 if _SCOPES.index(_scope(a)) < _SCOPES.index(_scope(b)) else 1
-    return _compare_generalised(a, b)
+    level_a, level_b = _LEVEL_OF[a.op], _LEVEL_OF[b.op]
+    if level_a != level_b:
+        return -1 if level_a < level_b else 1
+    joined = join(a, b)
+    if joined == b:
+        return -1
+    return 1 if joined == a else None
 
 
-def strictness(technique: Technique) -> tuple[int, ...]:
+def strictness(technique: Technique) -> tuple[object, ...]:
     """Return a key that sorts techniques from open to strict; those that can't be ordered in a fixed order."""
-    level = _LEVELS[technique.op]
-    if technique.op is Op.MASK:
-        shown = _shown(technique)
-        return (level, -sum(shown), *(-part for part in shown))
-    if technique.op is Op.TOKEN:
-        return (level, _SCOPES.index(_scope(technique)))
-    if technique.op in (Op.YEAR, Op.BAND):
-        width, unit = _coarseness(technique)
-        return (level, width, len(unit))
-    return (level,)
+    level = _LEVEL_OF[technique.op]
+    return (level, *_SORT_KEYS[technique.op](technique), technique.args)
 
 
 def find_most_open(techniques: Iterable[Technique]) -> Technique | None:
@@ -127,122 +113,31 @@ def find_strictest(techniques: Iterable[Technique]) -> Technique | None:
 def join(a: Technique, b: Technique) -> Technique:
     """Return the most open technique that is at least as strict as both: the stricter one, where that can be told.
 
-    Else, of two masks the mask that shows only what both show; of two generalisations (years and numbers) what comes
-    next on the scale, a token for all. A least upper bound, hence the order of joining does not matter, and joining
+    Else what both have in common (a mask that shows only what both show, the bounds that two buckets share), or the
+    most open technique of the next level. A least upper bound, hence the order of joining does not matter, and joining
     one more never makes the result more open.
     """
-    order = compare(a, b)
-    if order is not None:
-        return a if order >= 0 else b
-    if a.op is Op.MASK:
-        return _common_mask(a, b)
-    return _TOKEN_FOR_ALL
+    level_a, level_b = _LEVEL_OF[a.op], _LEVEL_OF[b.op]
+    if level_a != level_b:
+        return a if level_a > level_b else b
+    return _JOINS[level_a](a, b)
 
 
-def _listed() -> str:
-    return ", ".join(_PARSERS)
+def _same(a: Technique, b: Technique) -> Technique:  # noqa: ARG001 - the shape of a join
+    """Of a level with one technique that has no parameters."""
+    return a
 
 
-def _plain(name: str, args: str | None) -> Technique:
-    if args is not None:
-        raise TechniqueError(f"{name} takes no parameters")
-    return Technique(Op(name))
+# --- masks ------------------------------------------------------------------------------------------------------
 
 
-def _mask(name: str, args: str | None) -> Technique:
-    given = _named(name, args, ("keep", "first", "last"))
-    found: dict[str, str | int] = {}
-    if "keep" in given:
-        if given["keep"] != "domain":
-            raise TechniqueError("mask knows only keep=domain (what follows the @ of an address)")
-        found["keep"] = "domain"
-    for side in ("first", "last"):
-        if side not in given:
-            continue
-        digits = given[side]
-        if not re.fullmatch(r"[0-9]{1,3}", digits) or int(digits) > MAX_SHOWN_CHARS:
-            raise TechniqueError(f"{side}= is a number of characters from 0 to {MAX_SHOWN_CHARS}")
-        if int(digits):
-            found[side] = int(digits)
-    return Technique(Op.MASK, tuple(sorted(found.items())))
+def shown_by_mask(mask: Technique) -> tuple[int, int, int]:
+    """Return what a mask leaves to see: domain (1) or not (0), first, last."""
+    return int(bool(mask.get("keep"))), int(mask.get("first", 0)), int(mask.get("last", 0))
 
 
-def _band(name: str, args: str | None) -> Technique:
-    match = _BAND.fullmatch((args or "").strip())
-    if match is None:
-        raise TechniqueError(f"band needs a width: a number, or years, like {_EXAMPLES[name]}")
-    width = int(match[1])
-    if width < 2 or width > MAX_WIDTH:
-        # A band of 1 shows every whole number as it is: clear under another name. Of years it is `year`.
-        instead = "write year" if (width, match[2]) == (1, "y") else f"the width is a number from 2 to {MAX_WIDTH:,}"
-        raise TechniqueError(f"band({match[0]}) is not possible; {instead}")
-    return Technique(Op.BAND, (("unit", "y"), ("width", width)) if match[2] else (("width", width),))
-
-
-def _token(name: str, args: str | None) -> Technique:
-    scope = _named(name, args, ("scope",)).get("scope", "client")
-    if scope not in _SCOPES:
-        raise TechniqueError("the scope of a token is client, team or all")
-    return Technique(Op.TOKEN, (("scope", scope),))
-
-
-def _named(name: str, args: str | None, allowed: tuple[str, ...]) -> dict[str, str]:
-    """Read `a=1, b=2`. Empty where there are no brackets."""
-    if args is None:
-        return {}
-    found: dict[str, str] = {}
-    for part in args.split(","):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not value:
-            raise TechniqueError(f"the parameters of {name} are written like {_EXAMPLES[name]}")
-        if key not in allowed:
-            raise TechniqueError(f"{name} has no parameter {did_you_mean(key, allowed)}")
-        if key in found:
-            raise TechniqueError(f"{key}= stands here twice")
-        found[key] = value
-    return found
-
-
-_PARSERS = {
-    "clear": _plain,
-    "mask": _mask,
-    "year": _plain,
-    "band": _band,
-    "token": _token,
-    "redact": _plain,
-    "null": _plain,
-    "drop": _plain,
-}
-TECHNIQUES = tuple(_PARSERS)
-"""The names of all techniques of this version, the most open first."""
-_EXAMPLES = {name: name for name in _PARSERS} | {
-    "mask": "mask(keep=domain) or mask(first=1, last=2)",
-    "band": "band(10) or band(10y)",
-    "token": "token(scope=team)",
-}
-
-
-def _scope(token: Technique) -> str:
-    return str(dict(token.args)["scope"])
-
-
-def _shown(mask: Technique) -> tuple[int, int, int]:
-    """What a mask leaves to see: domain or not, first, last."""
-    args = dict(mask.args)
-    return int("keep" in args), int(args.get("first", 0)), int(args.get("last", 0))
-
-
-def _compare_masks(a: Technique, b: Technique) -> int | None:
-    pairs = list(zip(_shown(a), _shown(b), strict=True))
-    if all(left >= right for left, right in pairs):
-        return -1
-    if all(left <= right for left, right in pairs):
-        return 1
-    return None
-
-
-def _common_mask(a: Technique, b: Technique) -> Technique:
-    keep, first, last = (min(pair) for pair in zip(_shown(a), _shown(b), strict=True))
+def _join_masks(a: Technique, b: Technique) -> Technique:
+    keep, first, last = (min(pair) for pair in zip(shown_by_mask(a), shown_by_mask(b), strict=True))
     found: list[tuple[str, str | int]] = []
     if first:
         found.append(("first", first))
@@ -253,16 +148,117 @@ def _common_mask(a: Technique, b: Technique) -> Technique:
     return Technique(Op.MASK, tuple(found))
 
 
-def _compare_generalised(a: Technique, b: Technique) -> int | None:
-    (width_a, unit_a), (width_b, unit_b) = _coarseness(a), _coarseness(b)
-    if unit_a != unit_b:
-        return None
-    return -1 if width_a < width_b else 1
+# --- generalised ------------------------------------------------------------------------------------------------
 
 
-def _coarseness(technique: Technique) -> tuple[int, str]:
-    """Width and unit; a year is a band of one year."""
-    if technique.op is Op.YEAR:
-        return 1, "y"
-    args = dict(technique.args)
-    return int(args["width"]), str(args.get("unit", ""))
+def _join_generalised(a: Technique, b: Technique) -> Technique:
+    if _family(a) != _family(b):
+        return _TOKEN_FOR_ALL
+    if a.op is Op.BUCKET:
+        common = [bound for bound in _bounds(a) if bound in _bounds(b)]
+        return Technique(Op.BUCKET, (("bounds", ",".join(common)),)) if common else _TOKEN_FOR_ALL
+    if a.op is Op.DATE_SHIFT:
+        days = max(int(a.get("days")), int(b.get("days")))
+        return Technique(Op.DATE_SHIFT, (("days", days), ("scope", _narrower_scope(a, b))))
+    return max(a, b, key=_coarseness)
+
+
+def _family(technique: Technique) -> str:
+    """Techniques of one family tell the same thing, more and less coarsely."""
+    of_dates = technique.op in (Op.MONTH, Op.YEAR) or (technique.op is Op.BAND and technique.get("unit") == "y")
+    return "date" if of_dates else str(technique.op)
+
+
+def _coarseness(technique: Technique) -> Decimal:
+    """Months of a date; else the width of a number's band, or how few characters are shown."""
+    match technique.op:
+        case Op.MONTH:
+            return Decimal(1)
+        case Op.YEAR:
+            return Decimal(12)
+        case Op.BAND:
+            return int(technique.get("width")) * Decimal(12 if technique.get("unit") == "y" else 1)
+        case Op.ROUND:
+            return Decimal(technique.get("to"))
+        case Op.DATE_SHIFT:
+            return Decimal(technique.get("days"))
+        case Op.BUCKET:
+            return Decimal(-len(_bounds(technique)))
+        case _:
+            return -Decimal(technique.get("chars"))
+
+
+def _bounds(bucket: Technique) -> list[str]:
+    return str(bucket.get("bounds")).split(",")
+
+
+# --- keyed ------------------------------------------------------------------------------------------------------
+
+
+def _scope(technique: Technique) -> int:
+    return SCOPES.index(str(technique.get("scope", SCOPES[0])))
+
+
+def _narrower_scope(a: Technique, b: Technique) -> str:
+    return SCOPES[max(_scope(a), _scope(b))]
+
+
+def _with_scope(technique: Technique, scope: str) -> Technique:
+    others = tuple(pair for pair in technique.args if pair[0] != "scope")
+    return Technique(technique.op, tuple(sorted((*others, ("scope", scope)))))
+
+
+def _join_keyed(weaker: Op, stronger: Op, beyond: Technique) -> Callable[[Technique, Technique], Technique]:
+    """Make the join of a level in which `stronger` has parameters beside its scope, and `weaker` has none."""
+
+    def run(a: Technique, b: Technique) -> Technique:
+        if beyond in (a, b):
+            return beyond
+        scope = _narrower_scope(a, b)
+        strong = {_with_scope(technique, scope) for technique in (a, b) if technique.op is stronger}
+        if not strong:
+            return Technique(weaker, (("scope", scope),))
+        return strong.pop() if len(strong) == 1 else beyond
+
+    return run
+
+
+_JOINS: tuple[Callable[[Technique, Technique], Technique], ...] = (
+    _same,
+    _join_masks,
+    _join_generalised,
+    _join_keyed(Op.TOKEN, Op.FPE, _ENCRYPT),
+    _join_keyed(Op.PSEUDONYM, Op.SUBSTITUTE, REDACT),
+    _same,
+    _same,
+    _same,
+)
+
+
+def _sort_generalised(technique: Technique) -> tuple[object, ...]:
+    return (_family(technique), _coarseness(technique), _scope(technique))
+
+
+def _sort_nothing(technique: Technique) -> tuple[object, ...]:  # noqa: ARG001 - the shape of a sort key
+    return ()
+
+
+def _sort_mask(technique: Technique) -> tuple[object, ...]:
+    shown = shown_by_mask(technique)
+    return (-sum(shown), *(-part for part in shown))
+
+
+def _sort_keyed(rank: int) -> Callable[[Technique], tuple[object, ...]]:
+    return lambda technique: (rank, _scope(technique))
+
+
+_SORT_KEYS: Mapping[Op, Callable[[Technique], tuple[object, ...]]] = {
+    **dict.fromkeys(Op, _sort_nothing),
+    **dict.fromkeys(_LEVELS[2], _sort_generalised),
+    Op.MASK: _sort_mask,
+    Op.TOKEN: _sort_keyed(0),
+    Op.FPE: _sort_keyed(1),
+    Op.ENCRYPT: _sort_keyed(2),
+    Op.PSEUDONYM: _sort_keyed(0),
+    Op.SUBSTITUTE: _sort_keyed(1),
+}

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from gharial.model.errors import PolicyInvalid, Problem
-from gharial.model.plan import Budget, Condition, Op, Variant
+from gharial.model.plan import Budget, Condition, Variant
 from gharial.policy.conditions import GROUP, grant_atom, guardrail_atom
 from gharial.policy.document import Policy
 from gharial.policy.grants import Grant
 from gharial.policy.guardrails import Guardrail
-from gharial.policy.technique import CLEAR
+from gharial.policy.technique import CLEAR, GENERALISED
 from gharial.policy.verdict import (
     Fate,
     Floor,
@@ -26,8 +26,6 @@ from gharial.policy.verdict import (
 
 MAX_FACTORS = 8
 """Budgets and conditions of one class of callers together: each doubles the number of variants."""
-GENERALISED = frozenset({Op.YEAR, Op.BAND})
-"""What makes people of a group look alike."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ async def build_services(
     """Return the services of a gate on these adapters, with meter and incidents as they were before the restart."""
     settings = files.settings
     clock = SystemClock()
-    publisher = Publisher(files.policies, keyset)
+    publisher = Publisher(files.policies, keyset, random_bytes)
     meter = BudgetBook(retain_s=LONGEST_WINDOW_S)
     meter.load(await store.load_charges(clock.now_s() - LONGEST_WINDOW_S))
     incidents = IncidentBook(new_bytes=random_bytes, iso_time=iso_time)

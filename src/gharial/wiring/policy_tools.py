@@ -12,7 +12,7 @@ from typing import Any
 from gharial.adapters.files import MAX_POLICY_BYTES
 from gharial.crypto.keyset import Keyset, create_keyset
 from gharial.crypto.token import Recipient
-from gharial.crypto.transform import transforms_for
+from gharial.crypto.transform import transforms_by_scope, transforms_for
 from gharial.gate.persons import conditions_of, find_holds
 from gharial.model.errors import BodyMalformed, ConfigInvalid, GharialError, PolicyInvalid, Problem
 from gharial.model.finding import Finding, Limits
@@ -206,7 +206,7 @@ def run_body(
     caller, now_s = caller_of(facts)
     decision = decide(policy, caller, now_s)
     plan = compile_class(policy, params_of(policy), decision.grants, decision.guardrails)
-    transforms = transforms_for(plan, keyset, Recipient(caller.tenant, caller.client, caller.team))
+    transforms = transforms_for(plan, keyset, Recipient(caller.tenant, caller.client, caller.team), random_bytes)
     reader = open_body(plan, Media(), body, Limits())
     scopes = reader.survey()
     owners = [scope.subjects or tuple(people) for scope in scopes]
@@ -214,7 +214,8 @@ def run_body(
     held = find_holds(conditions_of(plan), scopes, owners, given, transforms)
     crossed = len(plan.budgets) if beyond_budgets else 0
     variants = [_find_variant(plan, holds, crossed) for holds in held]
-    rewritten = reader.finish(variants, transforms, want_places=True)
+    by_scope = transforms_by_scope(transforms, ["/".join(min(own)) if own else "" for own in owners])
+    rewritten = reader.finish(variants, transforms, by_scope=by_scope, want_places=True)
     findings = {finding.place: finding for finding in rewritten.findings}
     try:
         return Run(plan, json.loads(body), json.loads(rewritten.body), findings, tuple(variants))

@@ -338,6 +338,65 @@ class ConsentSettings(_Section):
         return self
 
 
+class TransitKekSettings(_Section):
+    """A key of the transit engine of Vault or OpenBao."""
+
+    url: str = Field(description="https:// with a host; http:// to this machine alone.")
+    key: str = Field("gharial", description="The name of the key, of type aes256-gcm96.")
+    mount: str = Field("transit", description="Where the engine is mounted.")
+    namespace: str = Field("", description="The namespace, where there are any.")
+    token: Secret = Field(description="env:NAME or file:PATH of a token that may update encrypt/KEY and decrypt/KEY.")
+    ca: FilePath | None = Field(None, description="file:PATH of the CA for its certificate; else the system's CAs.")
+    timeout_s: DurationS = Field(5.0, alias="timeout", description="How long one answer may take.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_kms_url(self.url)
+        for name, text in (("key", self.key), ("mount", self.mount), ("namespace", self.namespace)):
+            if not _VAULT_PATH.fullmatch(text) and (text or name != "namespace"):
+                raise ValueError(f"{name} has letters, digits, '-', '_', '.' and '/' between them")
+        return self
+
+
+class AwsKekSettings(_Section):
+    """A symmetric key of AWS KMS."""
+
+    key: str = Field(min_length=1, max_length=2_048, description="A key id, ARN, alias/NAME or alias ARN.")
+    region: str = Field(description="The region, e.g. eu-central-1.")
+    endpoint: str | None = Field(None, description="Another endpoint than the region's, e.g. of a VPC.")
+    timeout_s: DurationS = Field(5.0, alias="timeout", description="How long to connect, and how long to read.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not re.fullmatch(r"[a-z0-9-]{1,40}", self.region):
+            raise ValueError("region is one of AWS, e.g. eu-central-1")
+        if self.endpoint is not None:
+            _check_kms_url(self.endpoint)
+        return self
+
+
+class Pkcs11KekSettings(_Section):
+    """An AES-256 key in a PKCS #11 token, such as an HSM."""
+
+    module: FilePath = Field(description="file:PATH of the vendor's library.")
+    token: str = Field(min_length=1, max_length=32, description="The token's label.")
+    key: str = Field(min_length=1, max_length=256, description="The key's label.")
+    pin: Secret = Field(description="env:NAME or file:PATH of the user PIN.")
+
+
+_VAULT_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+
+
+def _check_kms_url(url: str) -> None:
+    parts = _split_url(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        raise ValueError("url is https:// with a host, and no user or password in it")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("url has no path or query")
+    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise ValueError("url is https://: keys and tokens leave this machine under TLS alone")
+
+
 class KekSettings(_Section):
     """The key that wraps the key file: exactly one of these."""
 
@@ -349,16 +408,29 @@ class KekSettings(_Section):
     passphrase: Secret | None = Field(
         None, description="env:NAME or file:PATH of a passphrase of 12 characters or more."
     )
+    transit: TransitKekSettings | None = Field(None, description="A key of the transit engine of Vault or OpenBao.")
+    aws: AwsKekSettings | None = Field(None, description="A key of AWS KMS (pip install gharial[aws]).")
+    pkcs11: Pkcs11KekSettings | None = Field(
+        None, description="A key in a PKCS #11 token, such as an HSM (pip install gharial[pkcs11])."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if sum(source is not None for source in (self.bytes_, self.passphrase)) != 1:
-            raise ValueError("kek is env:NAME or file:PATH of 32 bytes, or one of 'passphrase: …'")
+        kinds = (self.bytes_, self.passphrase, self.transit, self.aws, self.pkcs11)
+        if sum(kind is not None for kind in kinds) != 1:
+            raise ValueError(
+                "kek is env:NAME or file:PATH of 32 bytes, or one of 'passphrase: …', 'transit: {…}', 'aws: {…}', "
+                "'pkcs11: {…}'"
+            )
         return self
 
     @property
     def secret(self) -> str:
         """The reference of the secret that this KEK needs, or empty."""
+        if self.transit is not None:
+            return self.transit.token
+        if self.pkcs11 is not None:
+            return self.pkcs11.pin
         return self.bytes_ or self.passphrase or ""
 
 

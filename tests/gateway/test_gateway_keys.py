@@ -16,6 +16,7 @@ from support.key_needles import key_needles, leaks_in_files, materials
 from support.upstreams import an_upstream
 
 from gharial.adapters.admin import AdminClient, AdminRefused
+from gharial.adapters.kms.fake_transit import FakeTransit
 from gharial.crypto.keyset import Keyset, KeyState
 from gharial.wiring.keyfiles import KeyDesk
 
@@ -179,3 +180,41 @@ async def test_a_running_gateway_shows_no_key_anywhere():
         assert leaks_in_files(home.run, key_needles(*materials(*keysets))) == []
         assert leaks_in_files(home.base / "out", key_needles(*materials(*keysets))) == []
         (home.run / "keys.json").unlink()
+
+
+async def test_a_kms_is_asked_at_start_and_reload_alone_and_may_be_down_in_between():
+    """Calls ask it nothing; while it is down the loaded keys serve on and readiness names it; a start needs it."""
+    with FakeTransit(token=f"{MARK}-vault-token") as vault:
+        keys = {"kek": {"transit": {"url": vault.url, "token": "file:secret/vault"}}}
+        async with an_upstream(Api()) as upstream, a_home() as home:
+            write_gateway(home, {"api": {"url": upstream.url}}, keys=keys)
+            (home.base / "secret" / "vault").write_text(vault.token)
+            (home.run / "keys.json").unlink()
+            assert (await home.cli("keys", "init")).status == 0
+            await home.start()
+            key = await home.add_client("acme-1", purpose="billing")
+            asked = len(vault.asked)
+            token = token_of(await home.get(ONE, key=key))
+            for _ in range(20):
+                assert token_of(await home.get(f"/customers/{token}", key=key)) == token
+            assert len(vault.asked) == asked
+            newest = (await rotate(home)).primary_id
+            vault.stop()
+            said = await home.cli("keys", "reload")
+            assert (said.status, "the KEK transit/gharial at" in said.err) == (1, True)
+            assert "can't be reached" in await problems(home)
+            assert key_of(token_of(await home.get(f"/customers/{token}", key=key))) == newest
+            failed = await home.cli("keys", "rotate")
+            assert (failed.status, "key.kek_unavailable" in failed.err) == (1, True)
+            vault.start()
+            vault.raw = (200, b"{}")
+            assert (await home.cli("keys", "reload")).status == 1
+            assert "no plaintext" in await problems(home)
+            await home.stop()
+            process = await home.spawn()
+            async with asyncio.timeout(60):
+                assert await process.wait() == 1
+            assert "the KEK transit/gharial at" in home.errors.read_text()
+            vault.raw = None
+            await home.start()
+            assert key_of(token_of(await home.get(f"/customers/{token}", key=key))) == newest

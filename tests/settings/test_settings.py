@@ -95,6 +95,10 @@ def test_names_that_lead_nowhere_are_mistakes():
     "text",
     [
         "keys: { kek: hunter2hunter2 }",
+        "keys: { kek: { passphrase: hunter2hunter2 } }",
+        "keys: { kek: { transit: { url: 'https://v', token: hunter2hunter2 } } }",
+        "keys: { kek: { transit: { url: 'https://u:hunter2@v', token: 'env:T' } } }",
+        "keys: { kek: { pkcs11: { module: 'file:x.so', token: t, key: k, pin: hunter2 } } }",
         "upstreams: { crm: { url: 'https://u:hunter2@x' } }",
         "upstreams: { crm: { url: 'http://x', credentials: hunter2 } }",
     ],
@@ -105,6 +109,35 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(text):
         parse_settings(text, "g.yaml")
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kek", "word"),
+    [
+        ("{ transit: { url: 'http://vault:8200', token: 'env:T' } }", "under TLS alone"),
+        ("{ transit: { url: 'https://vault/v1', token: 'env:T' } }", "no path"),
+        ("{ transit: { url: 'https://vault', token: 'env:T', key: 'a/../b' } }", "letters, digits"),
+        ("{ transit: { url: 'https://vault', token: 'env:T', mount: '' } }", "letters, digits"),
+        ("{ transit: { url: 'https://vault' } }", "'token' is missing"),
+        ("{ aws: { key: k, region: 'EU West' } }", "region is one of AWS"),
+        ("{ aws: { key: k, region: eu-west-1, endpoint: 'http://kms' } }", "under TLS alone"),
+        ("{ bytes: 'env:A', passphrase: 'env:B' }", "one of 'passphrase"),
+        ("{ }", "one of 'passphrase"),
+        ("{ tranist: { } }", "did you mean 'transit'?"),
+        ("7", "kek"),
+    ],
+)
+def test_a_kek_that_can_not_be_one_is_a_mistake(kek: str, word: str):
+    """Exactly one kind, TLS to other machines, names that are no paths: each mistake has its words."""
+    (mistake,) = mistakes(SMALL + f"keys: {{ kek: {kek} }}\n")
+    assert word in mistake
+
+
+def test_a_reference_alone_is_a_kek_of_bytes():
+    """`kek: env:NAME` is short for `kek: { bytes: env:NAME }`, and without a word it is env:GHARIAL_KEK."""
+    for text in ("keys: { kek: 'env:K' }", "keys: { kek: { bytes: 'env:K' } }"):
+        assert parse_settings(SMALL + text, "g.yaml").keys.kek.secret == "env:K"
+    assert parse_settings(SMALL, "g.yaml").keys.kek.secret == "env:GHARIAL_KEK"
 
 
 def test_a_file_that_cant_be_read_says_what_to_do(tmp_path):

@@ -13,6 +13,7 @@ from gharial.adapters.replace_file import replace_file, sync_folder
 from gharial.crypto.kek import Kek, LocalKek, PassphraseKek
 from gharial.crypto.keyfile import MAX_FILE_BYTES, unwrap_keyset
 from gharial.crypto.keyset import Keyset, parse_kek
+from gharial.crypto.secret import SecretBytes
 from gharial.model.errors import AlreadyExists, KeyFileUnusable, KeyFileUnwritable
 from gharial.settings import Settings
 
@@ -25,6 +26,21 @@ def load_kek(settings: Settings, base: Path) -> Kek:
     kek = settings.keys.kek
     if kek.passphrase is not None:
         return PassphraseKek(load_secret(kek.passphrase, base))
+    if kek.transit is not None:
+        from gharial.adapters.kms.transit import TransitKek
+
+        one = kek.transit
+        token = SecretBytes(load_secret(one.token, base).encode())
+        return TransitKek(one.url, one.mount, one.key, token, one.namespace, one.ca, one.timeout_s)
+    if kek.aws is not None:
+        from gharial.adapters.kms.aws import AwsKek
+
+        return AwsKek(kek.aws.key, kek.aws.region, kek.aws.endpoint or "", kek.aws.timeout_s)
+    if kek.pkcs11 is not None:
+        from gharial.adapters.kms.pkcs11 import Pkcs11Kek
+
+        pin = SecretBytes(load_secret(kek.pkcs11.pin, base).encode())
+        return Pkcs11Kek(kek.pkcs11.module, kek.pkcs11.token, kek.pkcs11.key, pin)
     assert kek.bytes_ is not None  # noqa: S101 - the settings have exactly one of them
     return LocalKek(parse_kek(load_secret(kek.bytes_, base)))
 

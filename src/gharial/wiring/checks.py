@@ -224,7 +224,8 @@ def _kek_checks(files: GatewayFiles) -> Iterator[Check]:
         return
     if kek.stat().st_mode & 0o077:
         yield Check("fail", f"{kek} can be read by others", f"chmod 600 {kek}")
-    if kek.resolve().parent == (files.base / files.settings.keys.file).resolve().parent:
+    its_own = files.settings.keys.kek.bytes_ or files.settings.keys.kek.passphrase
+    if its_own and kek.resolve().parent == (files.base / files.settings.keys.file).resolve().parent:
         hint = "move it to an environment variable (kek: env:GHARIAL_KEK) or a mounted secret before production"
         yield Check("warn", "the KEK lies beside the key file that it wraps", hint)
 

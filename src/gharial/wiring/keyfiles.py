@@ -62,7 +62,10 @@ def make_key_file(config_path: Path) -> Path:
 
 
 def _create(key_file: Path, kek: Kek) -> None:
-    create_key_file(key_file, wrap_keyset(create_keyset(random_bytes, SystemClock().now_s()), kek, random_bytes))
+    data = wrap_keyset(create_keyset(random_bytes, SystemClock().now_s()), kek, random_bytes)
+    # Read back at once: a KMS that wraps may refuse to unwrap, and then nothing that the key makes ever comes back.
+    unwrap_keyset(data, kek)
+    create_key_file(key_file, data)
 
 
 class KeyDesk:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import sys
 from typing import Any
 
 import pytest
 from support.envoy_harness import Answer
-from support.gateway import POLICY, Api, Home, a_gateway, customer, customer_id, shows, until
+from support.gateway import (
+    POLICY,
+    Api,
+    Home,
+    a_gateway,
+    a_home,
+    customer,
+    customer_id,
+    shows,
+    until,
+    write_gateway,
+)
 from support.upstreams import Raw, SeenRequest, an_upstream, json_answer
 
 from gharial.adapters.admin import AdminClient, AdminRefused
@@ -193,33 +206,70 @@ async def test_a_gate_that_dies_in_the_middle_begins_with_what_was_active(before
         assert [one["mode"] for one in (await home.status())["policies"]] == [mode(answer)]
 
 
-async def test_an_envoy_that_goes_by_other_routes_shows_nothing_and_it_is_said():
-    """Somebody puts the routes of the shadow mode under a gate that enforces: calls are refused, and readiness and
-    status say so; started anew, the gateway is as it should be."""
+async def test_an_envoy_that_goes_by_other_routes_shows_nothing_and_is_told_again():
+    """Somebody puts the routes of the shadow mode under a gate that enforces: nothing is shown, the gate's log says so,
+    and it has its own routes in place again by itself."""
     async with an_upstream(Api()) as upstream, a_gateway({"api": {"url": upstream.url}}) as home:
         routes = home.run / "envoy-routes.json"
         good = routes.read_text()
-        wrong = good.replace("BUFFERED", "STREAMED").replace('"version_info": "', '"version_info": "x')
-        (home.run / "other").write_text(wrong)
-        (home.run / "other").rename(routes)
-        await until(lambda: out_of_step(home))
-        answer = await home.get(ONE)
-        assert (answer.code, shows(answer)) == ("gate.protocol", False)
-        with pytest.raises(AdminRefused):
-            await admin(home, "GET", "/readyz")
-        assert "other routes" in (await home.cli("status")).out
-        await home.stop()
-        await home.start()
-        assert routes.read_text() == good
+        await until(lambda: in_step(home))
+        for number in (1, 2, 3):
+            wrong = good.replace("BUFFERED", "STREAMED").replace('"version_info": "', '"version_info": "x')
+            (home.run / "other").write_text(wrong)
+            (home.run / "other").rename(routes)
+            await until(lambda number=number: noticed(home, number))
+            await until(lambda: in_step(home))
+            assert routes.read_text() == good
+            assert is_whole(await home.get(ONE))
+        assert (await admin(home, "GET", "/readyz"))["ready"] is True
+
+
+async def test_an_envoy_that_dies_in_the_middle_comes_back_in_the_new_mode():
+    """Killed just before a publication, Envoy begins with the new routes, and the publication waits for that."""
+    async with an_upstream(Api()) as upstream, a_gateway({"api": {"url": upstream.url}}, policy=SHADOW) as home:
+        os.kill(home.pid("envoy"), signal.SIGKILL)
+        await publish(home, POLICY)
         assert is_whole(await home.get(ONE))
+        assert not shows(await home.get(ONE))
+
+
+async def test_a_gate_alone_does_not_change_a_mode():
+    """Before an Envoy that others configure there is nobody to tell: refused, and what is active stays."""
+    async with a_home() as home:
+        write_gateway(home, {"api": {"url": "http://127.0.0.1:9"}})
+        gate = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-m", "gharial", "gate", "-c", str(home.config)],
+            stdin=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=home.env(),
+        )
+        try:
+            await until(lambda: answers(home))
+            with pytest.raises(AdminRefused, match="by hand") as error:
+                await publish(home, SHADOW)
+            assert error.value.code == "policy.mode_changed"
+            assert (await home.status())["policies"][0]["mode"] == "enforce"
+            assert not (home.run / "envoy-routes.json").exists()
+        finally:
+            gate.terminate()
+            await gate.wait()
+
+
+async def noticed(home: Home, times: int) -> bool:
+    """Whether the gate has noticed so often that Envoy goes by other routes; a call meanwhile shows nothing."""
+    assert not shows(await home.get(ONE))
+    return (home.run / "gate.log").read_text().count("proxy.out_of_step") == times
+
+
+async def answers(home: Home) -> bool:
+    """Whether a gate's admin socket is open yet."""
+    with contextlib.suppress(AdminUnavailable):
+        return bool(await home.status())
+    return False
 
 
 async def in_step(home: Home) -> bool:
     return (await home.status())["proxy"]["in_step"] is True
-
-
-async def out_of_step(home: Home) -> bool:
-    return (await home.status())["proxy"]["in_step"] is False
 
 
 async def published(home: Home, number: int) -> bool:

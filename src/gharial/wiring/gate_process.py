@@ -194,7 +194,10 @@ def _own_proxy(files: GatewayFiles) -> EnvoyRoutes:
 
 
 async def _watch_proxy(proxy: EnvoyRoutes, publications: FilePublications, step: Step, log: Log) -> None:
-    """Every second: ask Envoy by which routes it goes. What does not fit the policies is refused meanwhile."""
+    """Every second: ask Envoy by which routes it goes, and tell it again if by others.
+
+    What does not fit the policies is refused meanwhile.
+    """
     while True:
         taken = await proxy.is_taken()
         # Half-way through a publication Envoy may be ahead of it, or behind.
@@ -202,6 +205,9 @@ async def _watch_proxy(proxy: EnvoyRoutes, publications: FilePublications, step:
             if (step.taken is False) is not (taken is False):
                 log("proxy.out_of_step" if taken is False else "proxy.in_step")
             step.taken = taken
+            if taken is False:
+                with contextlib.suppress(GharialError):
+                    proxy.tell_again()
         await asyncio.sleep(1)
 
 

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gharial.adapters.envoy.config import envoy_routes, route_file
+from gharial.adapters.envoy.config import RouteFile, envoy_routes, route_file
 from gharial.adapters.envoy.process import EnvoyAdmin
 from gharial.adapters.replace_file import replace_file
 from gharial.gate.routes import RouteKind, RouteRule
@@ -36,17 +36,20 @@ class EnvoyRoutes:
         self._path = path
         self._admin = admin
         self._within_s = within_s
-        self._version = ""
+        self._made = RouteFile("", b"")
 
     def tell(self, kinds: Mapping[str, RouteKind]) -> None:
         """See ProxyRoutes. A file that says the same already is left alone."""
-        made = route_file(self._settings, envoy_routes(self._settings, self._rules, kinds))
-        self._version = made.version
+        self._made = route_file(self._settings, envoy_routes(self._settings, self._rules, kinds))
         with contextlib.suppress(OSError):
-            if self._path.read_bytes() == made.data:
+            if self._path.read_bytes() == self._made.data:
                 return
+        self.tell_again()
+
+    def tell_again(self) -> None:
+        """Put the file in its place once more, so that Envoy looks at it. Raises ProxyNotChanged."""
         try:
-            replace_file(self._path, made.data)
+            replace_file(self._path, self._made.data)
         except OSError as error:
             raise ProxyNotChanged(f"{self._path} can't be written ({type(error).__name__})") from None
 
@@ -65,4 +68,4 @@ class EnvoyRoutes:
     async def is_taken(self) -> bool | None:
         """True if Envoy goes by what it was told last, False if by something else, None if it does not answer."""
         version = await self._admin.fetch_routes_version()
-        return None if version is None else version == self._version
+        return None if version is None else version == self._made.version

@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 import string
 
+import fastfpe.ff1
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gharial.crypto import fpe as fpe_module
 from gharial.crypto.fpe import Format, Fpe, iban_of, is_iban, luhn_digit
-from gharial.crypto.keyset import create_keyset, rotate
+from gharial.crypto.keyset import Purpose, create_keyset, rotate
 from gharial.crypto.token import Binding
 
+BOTH = (None, fastfpe.ff1)
+"""What does the work: libffx alone, or fastfpe where it can."""
 KEYSET = create_keyset(random.Random(61).randbytes, 1.0)
 OWN = Binding("default", "account", "client", "acme")
 ALNUM = string.digits + string.ascii_letters
@@ -164,3 +168,29 @@ def test_letters_and_digits(text):
     assert sealed is not None
     assert set(sealed) <= set(ALNUM)
     assert fpe.open(sealed) == text
+
+
+@pytest.mark.parametrize(
+    "form", [Format(), Format(check="luhn"), Format(check="iban"), Format("alnum"), Format("абвгдежз")]
+)
+def test_with_and_without_the_extra_the_results_are_the_same(form, monkeypatch):
+    """What one installation made, another opens: libffx and fastfpe give the same, also for alphabets of one alone."""
+    texts = {"luhn": "4111 1111 1111 1111", "iban": "DE89370400440532013000"}
+    text = texts.get(form.check, "абвгдежз" if form.alphabet == "абвгдежз" else "1234567890")
+    made = []
+    for engine in BOTH:
+        monkeypatch.setattr(fpe_module, "fast_ff1", engine)
+        own = create_keyset(random.Random(63).randbytes, 1.0)
+        made.append(Fpe(own, OWN, form).seal(text))
+        assert Fpe(own, OWN, form).open(str(made[0])) == text
+    assert made[0] == made[1] is not None
+
+
+def test_the_key_is_in_no_text():
+    """Neither the cipher nor an error of it tells the key."""
+    cipher = FPE._cipher
+    key = KEYSET.derive(Purpose.FPE, "default", "account", 32)
+    assert key.hex() not in repr(cipher) + repr(vars(cipher) if hasattr(cipher, "__dict__") else "")
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever the library raises
+        cipher.encrypt("not digits", tweak=b"")
+    assert key.hex() not in repr(caught.value)

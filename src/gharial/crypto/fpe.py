@@ -1,5 +1,6 @@
-"""Format-preserving encryption: a value of the same length and alphabet, with FF1 (NIST SP 800-38G) of libffx.
+"""Format-preserving encryption: a value of the same length and alphabet, with FF1 (NIST SP 800-38G).
 
+FF1 is libffx's, or fastfpe's where that is installed (the extra `fast`): the same results, several times faster.
 It has no integrity and tells equality, length and format; who may see it knows nothing else. Value in, value out: the
 key is not named in it, so it is always the oldest enabled one, and a value can be opened as long as that key lives.
 """
@@ -11,6 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ffx import FF1
+
+try:
+    import fastfpe.ff1 as fast_ff1
+except ImportError:  # the extra `fast` is not installed
+    fast_ff1 = None
 
 from gharial.crypto.keyset import Keyset, Purpose
 from gharial.crypto.token import Binding
@@ -161,12 +167,32 @@ def _cipher_of(keyset: Keyset, binding: Binding, alphabet: str) -> Cipher:
     key_id = keyset.oldest_enabled_id
 
     def make() -> Cipher:
-        cipher: Cipher = FF1(
-            keyset.derive(Purpose.FPE, binding.tenant, binding.tag, KEY_BYTES, key_id), alphabet=alphabet
-        )
+        key = keyset.derive(Purpose.FPE, binding.tenant, binding.tag, KEY_BYTES, key_id)
+        # fastfpe knows ASCII only.
+        if fast_ff1 is not None and alphabet.isascii():
+            return _FastFf1(key, alphabet)
+        cipher: Cipher = FF1(key, alphabet=alphabet)
         return cipher
 
-    return keyset.remember((FF1, binding.tenant, binding.tag, alphabet, key_id), make)
+    return keyset.remember((Fpe, binding.tenant, binding.tag, alphabet, key_id), make)
+
+
+class _FastFf1:
+    """FF1 of fastfpe, which takes key and tweak as hexadecimal with every call; hence no text of the key is kept."""
+
+    __slots__ = ("_alphabet", "_key")
+
+    def __init__(self, key: bytes, alphabet: str) -> None:
+        self._key = key
+        self._alphabet = alphabet
+
+    def encrypt(self, plaintext: str, /, *, tweak: bytes) -> str:
+        done: str = fast_ff1.encrypt(self._key.hex(), tweak.hex(), self._alphabet, plaintext)
+        return done
+
+    def decrypt(self, ciphertext: str, /, *, tweak: bytes) -> str:
+        done: str = fast_ff1.decrypt(self._key.hex(), tweak.hex(), self._alphabet, ciphertext)
+        return done
 
 
 def _put(text: str, places: list[int], characters: str) -> str:

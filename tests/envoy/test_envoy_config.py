@@ -90,6 +90,18 @@ def test_the_configuration_is_the_golden_one(case: str, update_golden: bool):
 
 
 @pytest.mark.envoy
+def test_bodies_of_requests_are_handed_over_only_where_they_are_read():
+    """A protected route whose policy may look for tokens in them gets them whole; no other route does."""
+    reading = [replace(rule, reads_requests=rule.kind is not RouteKind.PASS) for rule in rules(settings())]
+    table = json.loads(route_file(settings(), envoy_routes(settings(), reading)).data)["resources"][0]
+    modes = {
+        route["name"]: route["typed_per_filter_config"]["gate"]["overrides"]["processing_mode"]["request_body_mode"]
+        for route in table["virtual_hosts"][0]["routes"]
+        if "name" in route
+    }
+    assert modes == {"customer": "BUFFERED", "trial": "NONE", "health": "NONE"}
+
+
 async def test_envoy_accepts_it_without_a_word(tmp_path):
     """No warning of a deprecated field, of all that `up` can generate."""
     envoy = process.find_envoy()

@@ -46,6 +46,7 @@ def test_field_numbers_are_envoys():
         ("HeaderValue", "raw_value"): 3,
         ("ProcessingResponse", "request_headers"): 1,
         ("ProcessingResponse", "response_headers"): 2,
+        ("ProcessingResponse", "request_body"): 3,
         ("ProcessingResponse", "response_body"): 4,
         ("ProcessingResponse", "immediate_response"): 7,
         ("HeadersResponse", "response"): 1,

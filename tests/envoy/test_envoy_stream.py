@@ -162,6 +162,46 @@ async def test_a_whole_exchange():
         assert await gate.ends() == [True]
 
 
+def posted() -> pb.ProcessingRequest:
+    both = pb.ProtocolConfiguration(request_body_mode=pb.BUFFERED, response_body_mode=pb.BUFFERED)
+    return request(protocol_config=both)
+
+
+def request_body(data: bytes = CLEAR, *, end: bool = True) -> pb.ProcessingRequest:
+    return pb.ProcessingRequest(request_body=pb.HttpBody(body=data, end_of_stream=end))
+
+
+async def test_a_request_with_its_body():
+    """Its length goes with the head and comes back, right, with the body that the exchange names."""
+    async with a_gate(request_body=lambda _: ForwardBody(b"resolved")) as gate:
+        talk = gate.talk()
+        head = await talk.ask(posted())
+        assert list(head.request_headers.response.header_mutation.remove_headers) == ["content-length"]
+        reply = (await talk.ask(request_body())).request_body.response
+        assert reply.body_mutation.body == b"resolved"
+        (length,) = reply.header_mutation.set_headers
+        assert (length.header.key, length.header.raw_value) == ("content-length", b"8")
+        await talk.ask(response())
+        await talk.ask(body())
+        assert await talk.ended_well()
+
+
+async def test_a_request_body_that_stays_is_named_too():
+    """What goes to the upstream is what the exchange has seen."""
+    async with a_gate() as gate:
+        talk = gate.talk()
+        await talk.ask(posted())
+        assert (await talk.ask(request_body(b"x"))).request_body.response.body_mutation.body == b"x"
+
+
+async def test_a_part_of_a_request_body_is_refused():
+    """What follows it, trailers too, would pass unseen."""
+    async with a_gate() as gate:
+        talk = gate.talk()
+        await talk.ask(posted())
+        assert await talk.refused(request_body(end=False)) == "request.malformed"
+
+
 @pytest.mark.parametrize("mode", [pb.BUFFERED_PARTIAL, pb.FULL_DUPLEX_STREAMED, pb.GRPC])
 async def test_a_mode_that_is_not_spoken_is_refused_before_the_request_goes_on(mode):
     """The exchange is not even made; nothing reaches the upstream."""
@@ -184,8 +224,8 @@ def unknown_mode() -> pb.ProcessingRequest:
         pytest.param(request(protocol_config=None), id="no protocol_config"),
         pytest.param(request(observability_mode=True), id="observability"),
         pytest.param(
-            request(protocol_config=pb.ProtocolConfiguration(request_body_mode=2, response_body_mode=2)),
-            id="request bodies",
+            request(protocol_config=pb.ProtocolConfiguration(request_body_mode=1, response_body_mode=2)),
+            id="request bodies in pieces",
         ),
         pytest.param(response(), id="an upstream's answer without its request"),
         pytest.param(response(details=""), id="an answer that nobody vouches for"),

@@ -324,3 +324,19 @@ async def test_a_keyset_that_is_renewed_meanwhile_is_the_held_sets_too():
     await task
     assert publisher.keyset is fresh
     assert await mode_of(world, BodyMode.BUFFERED) == "enforce"
+
+
+async def test_a_policy_that_begins_to_read_bodies_needs_a_new_start():
+    """It is refused, unless the proxy was started to hand them over; a policy that stops reading is fine."""
+    deaf = POLICY.replace("reidentify: [account, person]", "reidentify: []").replace(
+        "reidentify: [person, account]", ""
+    )
+    deaf = deaf.replace("reidentify: [],", "").replace("show: { account: token },  }", "show: { account: token } }")
+    world = World(deaf)
+    publish, _ = publishing(world)
+    with pytest.raises(PolicyModeChanged, match="bodies of requests"):
+        await publish.publish(text())
+    reading = World(deaf, reads_requests=True)
+    publish, _ = publishing(reading)
+    assert await publish.publish(text()) == ["customer-data"]
+    assert await publish.publish(text(deaf)) == ["customer-data"]

@@ -33,6 +33,7 @@ pytestmark = [
 LIMIT = 20_000
 ONE = f"/customers/{customer_id(1)}"
 CLEAR = json.dumps(customer(1))
+JSON = "content-type: application/json"
 
 
 class World:
@@ -416,16 +417,16 @@ async def test_an_entity_tag_is_for_its_caller_alone(world: World):
     assert not shows(first)
     assert first.one("last-modified") is None
     world.upstream.seen.clear()
-    mine = await world.home.get(ONE, f"if-match: {tag}", key=world.acme, method="PUT", body=b"{}")
+    mine = await world.home.get(ONE, JSON, f"if-match: {tag}", key=world.acme, method="PUT", body=b"{}")
     assert mine.status == 200
     assert world.upstream.seen[-1].all("if-match") == [f'"{MARK}"']
     refused(
-        await world.home.get(ONE, f"if-match: {tag}", key=world.globex, method="PUT", body=b"{}"),
+        await world.home.get(ONE, JSON, f"if-match: {tag}", key=world.globex, method="PUT", body=b"{}"),
         412,
         "request.precondition",
     )
     refused(
-        await world.home.get(ONE, f'if-match: "{MARK}"', key=world.acme, method="PUT", body=b"{}"),
+        await world.home.get(ONE, JSON, f'if-match: "{MARK}"', key=world.acme, method="PUT", body=b"{}"),
         412,
         "request.precondition",
     )

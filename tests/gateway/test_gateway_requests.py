@@ -37,13 +37,19 @@ never:
 ROUTES = [{"route": "customer", "match": "ANY /customers/{id}", "upstream": "api", "policy": "customer-data"}]
 ONE = f"/customers/{customer_id(1)}"
 ACCOUNT = str(ACCOUNTS_FROM + 1)
+JSON = "content-type: application/json"
+FORM = "content-type: application/x-www-form-urlencoded"
 
 
 class World:
-    """One gateway for this module, its upstream, and the keys of three partners: `desk` may send only tokens."""
+    """One gateway for this module, its upstream, and the keys of its clients.
 
-    def __init__(self, home: Home, upstream: Upstream, acme: str, other: str, desk: str) -> None:
-        self.home, self.upstream, self.acme, self.other, self.desk = home, upstream, acme, other, desk
+    `acme` and `other` may send tokens back, `desk` nothing but tokens, `clerk` none.
+    """
+
+    def __init__(self, home: Home, upstream: Upstream, keys: dict[str, str]) -> None:
+        self.home, self.upstream = home, upstream
+        self.acme, self.other, self.desk, self.clerk = (keys[n] for n in ("billing", "other", "desk", "clerk"))
 
     async def record(self, key: str) -> dict[str, object]:
         """Customer 1 as a partner sees it; the upstream's memory is empty afterwards."""
@@ -67,13 +73,8 @@ async def the_world() -> AsyncIterator[World]:
         an_upstream(api) as upstream,
         a_gateway({"api": {"url": upstream.url}}, policy=POLICY, routes=ROUTES, limits={"body": 20_000}) as home,
     ):
-        yield World(
-            home,
-            upstream,
-            await home.add_client("acme-billing"),
-            await home.add_client("acme-other"),
-            await home.add_client("acme-desk"),
-        )
+        names = {name: "clerk" if name == "clerk" else f"acme-{name}" for name in ("billing", "other", "desk", "clerk")}
+        yield World(home, upstream, {name: await home.add_client(client) for name, client in names.items()})
 
 
 @pytest.fixture
@@ -141,3 +142,92 @@ async def test_who_may_send_only_tokens_cant_count_through_accounts(world: World
     assert world.upstream.seen == []
     assert (await world.home.get(f"/customers/x?account={record['accountNumber']}", key=world.desk)).status == 200
     assert world.asked.target == f"/customers/x?account={ACCOUNT}"
+
+
+# --- bodies -------------------------------------------------------------------------------------------------------
+
+
+async def test_tokens_in_a_json_body_reach_the_upstream_as_values(world: World):
+    """Of their type, under a length that is right; all else byte for byte where nothing was opened."""
+    record = await world.record(world.acme)
+    body = json.dumps({"to": {"accountNumber": record["accountNumber"]}, "customerId": record["customerId"]}).encode()
+    reply = await world.home.get("/customers/x", JSON, method="POST", body=body, key=world.acme)
+    assert reply.status == 200
+    assert world.asked.body == f'{{"to":{{"accountNumber":{ACCOUNT}}},"customerId":"{customer_id(1)}"}}'.encode()
+    assert world.asked.all("content-length") == [str(len(world.asked.body))]
+    assert world.asked.all("transfer-encoding") == []
+    assert not shows(reply)
+    assert world.home.audit()[-1]["reidentified"] == {"account": 1, "person": 1}
+    world.upstream.seen.clear()
+    plain = b'{ "accountNumber" : 12.50, "\\u0061": "x" }'
+    assert (await world.home.get("/customers/x", JSON, method="PUT", body=plain, key=world.acme)).status == 200
+    assert world.asked.body == plain
+
+
+async def test_a_body_in_chunks_and_a_form_are_read_as_well(world: World):
+    """However the body is framed, the upstream gets one of a known length."""
+    account = (await world.record(world.acme))["accountNumber"]
+    form = f"amount=1&accountNumber={account}".encode()
+    head = (
+        f"POST /customers/x HTTP/1.1\r\nhost: g\r\nx-api-key: {world.acme}\r\n{FORM}\r\ntransfer-encoding: chunked\r\n"
+    )
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (form[:9], form[9:]))
+    reply = await world.home.first_answer(head.encode() + b"connection: close\r\n\r\n" + chunks + b"0\r\n\r\n")
+    assert reply.status == 200
+    assert world.asked.body == f"amount=1&accountNumber={ACCOUNT}".encode()
+    assert world.asked.all("content-length") == [str(len(world.asked.body))]
+    assert world.asked.all("transfer-encoding") == []
+
+
+async def test_requests_without_a_body_go_on(world: World):
+    """A GET needs no content type, nor does a POST of nothing; who may not re-identify sends what he likes."""
+    for method in ("GET", "POST", "DELETE"):
+        assert (await world.home.get("/customers/x", method=method, key=world.acme)).status == 200
+    assert (
+        await world.home.get("/customers/x", JSON, "content-length: 0", method="POST", key=world.acme)
+    ).status == 200
+    world.upstream.seen.clear()
+    anything = await world.home.get("/customers/x", "content-type: x/y", method="POST", body=b"\xff\0", key=world.clerk)
+    assert anything.status == 200
+    assert world.asked.body == b"\xff\0"
+
+
+async def test_bodies_that_cant_be_read_do_not_reach_the_upstream(world: World):
+    """Refused, with an error that says nothing of the body; stolen tokens among them."""
+    record = await world.record(world.acme)
+    stolen = json.dumps({"accountNumber": record["accountNumber"]}).encode()
+    refused(
+        await world.home.get("/customers/x", JSON, method="POST", body=stolen, key=world.other), 400, "token.refused"
+    )
+    for body, header, status, code in (
+        (b'{"accountNumber":1,"accountNumber":2}', JSON, 400, "request.malformed"),
+        (b'{"accountNumber":"' + ACCOUNT.encode(), JSON, 400, "request.malformed"),
+        (b"x", "content-type: text/plain", 415, "request.unreadable"),
+        (b"x", f"{JSON}\r\ncontent-encoding: gzip", 415, "request.unreadable"),
+        (b'"' + b"x" * 20_000 + b'"', JSON, 413, "request.too_large"),
+    ):
+        refused(await world.home.get("/customers/x", header, method="POST", body=body, key=world.acme), status, code)
+    assert world.upstream.seen == []
+
+
+async def test_a_body_that_is_too_large_even_for_the_proxy_is_refused(world: World):
+    """In chunks, so that no head announces it: what Envoy can't hold ends as an error of ours, not as an open door."""
+    head = (
+        f"POST /customers/x HTTP/1.1\r\nhost: g\r\nx-api-key: {world.acme}\r\n{JSON}\r\ntransfer-encoding: chunked\r\n"
+    )
+    chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
+    reply = await world.home.first_answer(head.encode() + b"connection: close\r\n\r\n" + chunk * 8)
+    refused(reply, 413, "request.too_large")
+    assert world.upstream.seen == []
+
+
+async def test_who_may_send_only_tokens_cant_guess_in_bodies_either(world: World):
+    """A plain account, a query in its place, and a form are refused like a forged token."""
+    for body, header in (
+        (f'{{"accountNumber":{ACCOUNT}}}', JSON),
+        ('{"accountNumber":{"$gt":0}}', JSON),
+        (f"accountNumber={ACCOUNT}", FORM),
+    ):
+        reply = await world.home.get("/customers/x", header, method="POST", body=body.encode(), key=world.desk)
+        refused(reply, 400, "token.refused")
+    assert world.upstream.seen == []

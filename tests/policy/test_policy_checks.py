@@ -83,9 +83,9 @@ def test_a_budget_without_persons_is_a_warning():
 
 
 def test_tokens_that_nobody_gets_are_a_warning():
-    """reidentify of what no grant shows as a token, or of what stands in no path, does nothing."""
+    """reidentify of what no grant shows as a token, or of what stands in no request, does nothing."""
     text = (
-        f"{HEAD}tags: {{ m: {{ find: $.m }}, n: {{ find: 'path:n' }} }}\nwho: {{ a: {{}} }}\ngrants:\n"
+        f"{HEAD}tags: {{ m: {{ find: $.m, keys: true }}, n: {{ find: 'path:n' }} }}\nwho: {{ a: {{}} }}\ngrants:\n"
         "  - { grant: g, to: a, show: { m: token }, reidentify: [m, n] }\n"
     )
     useless, never_a_token = warnings(text)

@@ -188,7 +188,10 @@ def test_shadow_opens_everything():
 def test_reidentifying_is_told():
     """That tokens become real values for the upstream is more open."""
     found = diff_policies(read(BASE), read(changed(reidentify="person")))
-    assert [(c.direction, c.tag, c.place) for c in found.changes] == [(Direction.MORE_OPEN, "person", "path:id")]
+    assert [(c.direction, c.tag, c.place) for c in found.changes] == [
+        (Direction.MORE_OPEN, "person", "bodies of requests"),
+        (Direction.MORE_OPEN, "person", "path:id"),
+    ]
 
 
 def test_what_was_not_compared_is_said():

@@ -53,6 +53,7 @@ class ScriptedExchange:
     """A well-behaved exchange that masks PLANTED; a test replaces single answers."""
 
     request: Callable[[RequestHead], Any] | None = None
+    request_body: Callable[[bytes], Any] | None = None
     response: Callable[[ResponseHead], Any] | None = None
     body: Callable[[bytes], Any] | None = None
     chunk: Callable[[bytes, bool], Any] | None = None
@@ -66,6 +67,12 @@ class ScriptedExchange:
         if head.response_body not in self.expects:
             return Refuse(ProtocolViolation())
         return ForwardRequest()
+
+    async def on_request_body(self, body: bytes) -> ForwardBody | Refuse:
+        self.calls.append(("request_body", body))
+        if self.request_body is not None:
+            return await _maybe(self.request_body(body))
+        return ForwardBody()
 
     async def on_response(self, head: ResponseHead) -> ForwardHead | Refuse:
         self.calls.append(("response", head))

@@ -148,6 +148,8 @@ class Seen:
     head: ForwardHead | None = None
     body: ForwardBody | None = None
     refusal: Refuse | None = None
+    sent: bytes | None = None
+    """The request's body that the upstream would have got."""
 
     @property
     def code(self) -> str:
@@ -301,18 +303,31 @@ class World:
         headers: Sequence[tuple[str, str]] = (),
         mode: BodyMode = BodyMode.BUFFERED,
         proxy_route: str = "",
+        body: bytes | None = None,
+        request_mode: BodyMode = BodyMode.BUFFERED,
     ) -> Seen:
         """Play one call to its end as the proxy would."""
         if not isinstance(answer, Answer):
             answer = Answer(json.dumps({} if answer is None else answer).encode())
         exchange = self.exchange()
         credential = (("x-api-key", self.keys[as_]),) if as_ else ()
-        head = RequestHead(method, target, "gateway", "http", (*headers, *credential), proxy_route, mode)
+        head = RequestHead(
+            *(method, target, "gateway", "http", (*headers, *credential), proxy_route, mode),
+            has_body=body is not None,
+            request_body=request_mode,
+        )
         request = await exchange.on_request(head)
         if isinstance(request, Refuse):
             exchange.on_end(completed=True)
             return Seen(refusal=request)
-        seen = await self._answer(exchange, answer, method, request)
+        sent: bytes | None = None
+        if body is not None and request_mode is BodyMode.BUFFERED:
+            forwarded = await exchange.on_request_body(body)
+            if isinstance(forwarded, Refuse):
+                exchange.on_end(completed=True)
+                return Seen(request=request, refusal=forwarded)
+            sent = body if forwarded.body is None else forwarded.body
+        seen = replace(await self._answer(exchange, answer, method, request), sent=sent)
         exchange.on_end(completed=True)
         return seen
 

@@ -14,6 +14,7 @@ from gharial.model.errors import ConfigInvalid, PolicyInvalid, Problem
 from gharial.model.plan import Mode
 from gharial.policy.checks import check_policy
 from gharial.policy.document import Policy, parse_policy
+from gharial.policy.incoming import reads_requests
 from gharial.settings import Route, Settings, Upstream, load_settings, parse_settings, read_settings_text
 
 MAX_POLICY_BYTES = 10_000_000
@@ -168,6 +169,7 @@ def _rule(route: Route, settings: Settings, base: Path, policies: Mapping[str, P
         upstream_authorities=_authorities(upstream),
         strip_headers=_stripped(settings) if upstream.credentials == "strip" else frozenset(),
         inject_authorization=load_secret(upstream.inject_reference, base) if upstream.inject_reference else "",
+        reads_requests=route.policy is not None and reads_requests(policies[route.policy]),
     )
 
 

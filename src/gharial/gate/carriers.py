@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Protocol
 from urllib.parse import quote, unquote_to_bytes
 
@@ -39,21 +39,28 @@ class Change(Protocol):
         """
 
 
-def rewrite_query(query: str, params: Mapping[str, Param], change: Change) -> str | None:
-    """Return the query with the values of these parameters changed, or None if nothing was.
+def rewrite_query(
+    query: str,
+    params: Mapping[str, Param],
+    change: Change,
+    find: Callable[[str], Param | None] | None = None,
+) -> str | None:
+    """Return the query (or form) with the values of these parameters changed, or None if nothing was.
 
-    What is changed is written percent-encoded, as one parameter; everything else keeps its spelling. Raises
-    RequestMalformed for more than MAX_PARAMETERS, and for a name or tagged value that is not UTF-8.
+    `find` gives the parameter of a decoded name, or None; by default the one that has this very name. What is changed
+    is written percent-encoded, as one parameter; everything else keeps its spelling. Raises RequestMalformed for more
+    than MAX_PARAMETERS, and for a name or tagged value that is not UTF-8.
     """
     if not query:
         return None
+    find = find or params.get
     parts = query.split("&")
     if len(parts) > MAX_PARAMETERS:
         raise RequestMalformed("the query has too many parameters to be judged")
     changed = False
     for at, part in enumerate(parts):
         raw_name, _, raw_value = part.partition("=")
-        param = params.get(_decoded(raw_name))
+        param = find(_decoded(raw_name))
         pieces = part.split(";")
         if param is None or len(pieces) > 1:
             for piece in pieces:

@@ -75,15 +75,15 @@ async def disclose(
     exchange that is refused later stays, so that refusing can't be used to count fewer people than were at stake.
     """
     plan = prepared.plan
-    reader = await _off_loop(lambda: open_body(plan, media, body, limits), len(body))
-    scopes = await _off_loop(reader.survey, len(body))
+    reader = await off_loop(lambda: open_body(plan, media, body, limits), len(body))
+    scopes = await off_loop(reader.survey, len(body))
     holds, consents = await _holds(prepared, scopes, request_people, consent) if plan.conditions else (None, None)
     people = _people_of(scopes, keyset, tenant, request_people, exchange_id, holds)
     # The time of the reservation, not of the request: the upstream or the consent resolver may have taken long.
     reservation = meter.reserve(principal, ledger, plan, people, now_s())
     transforms = prepared.transforms
     by_scope = transforms_by_scope(transforms, [_stands_for(scope.people) for scope in people])
-    rewritten = await _off_loop(lambda: reader.finish(reservation.variants, transforms, by_scope=by_scope), len(body))
+    rewritten = await off_loop(lambda: reader.finish(reservation.variants, transforms, by_scope=by_scope), len(body))
     clear, protected, unknown = _split_people(plan, people, reservation.variants)
     return Disclosure(
         rewritten=rewritten,
@@ -111,7 +111,7 @@ async def _holds(
     return find_holds(conditions, scopes, named, consents or {}, prepared.transforms), consents
 
 
-async def _off_loop(work: Callable[[], _T], size: int) -> _T:
+async def off_loop(work: Callable[[], _T], size: int) -> _T:
     """Run work on a body beside the event loop if the body is large: one at a time, and only so many bytes waiting.
 
     Raises GateFull beyond MAX_WAITING_BYTES. More threads would not be faster, but would take the interpreter from the

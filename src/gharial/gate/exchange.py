@@ -14,7 +14,7 @@ import msgspec
 
 from gharial.crypto.digest import open_etag, seal_etag
 from gharial.crypto.keyset import Keyset
-from gharial.gate.disclose import Disclosure, disclose
+from gharial.gate.disclose import Disclosure, disclose, off_loop
 from gharial.gate.headers import (
     EXCHANGE_HEADER,
     POLICY_HEADER,
@@ -27,6 +27,7 @@ from gharial.gate.headers import (
     resolve_conditions,
     response_headers_to_remove,
 )
+from gharial.gate.incoming import BODY_DIGESTS, choose_format, resolve_body
 from gharial.gate.locations import outgoing_location
 from gharial.gate.outcome import (
     BodyMode,
@@ -44,7 +45,7 @@ from gharial.gate.publish import Prepared
 from gharial.gate.routes import RouteKind, RouteRule, check_request_line, replace_params
 from gharial.gate.services import Services
 from gharial.gate.story import Story
-from gharial.gate.tokens import Resolved, resolve_tokens
+from gharial.gate.tokens import Opener, Resolved, resolve_tokens
 from gharial.model.caller import Caller
 from gharial.model.errors import (
     BodyTooLarge,
@@ -52,13 +53,14 @@ from gharial.model.errors import (
     PartialContent,
     ProtocolViolation,
     RequestMalformed,
+    RequestTooLarge,
     RouteDisagreement,
     UpstreamTimeout,
     UpstreamUnreachable,
     problem_body,
 )
 from gharial.model.place import Carrier
-from gharial.payload.media import Media, choose_reader, narrow_accept_encoding
+from gharial.payload.media import Media, RequestFormat, choose_reader, narrow_accept_encoding
 from gharial.watch.meter import Crossing
 
 _BODILESS = frozenset({204, 304})
@@ -74,6 +76,8 @@ class GateExchange:
         self._kind = RouteKind.PROTECT
         self._policies = services.publisher.active
         self._request_people: tuple[tuple[str, str], ...] = ()
+        self._opener: Opener | None = None
+        self._awaited: RequestFormat | None = None
         self._replacement: ForwardBody | None = None
         self._location_shown = False
         self._upstream_path = ""
@@ -124,6 +128,11 @@ class GateExchange:
             path = replace_params(rule.template, path, resolved.changed)
             target = path + question + (query if resolved.query is None else resolved.query)
         self._upstream_path = path
+        if prepared.plan.incoming is not None and head.has_body:
+            if head.request_body is not BodyMode.BUFFERED:
+                raise ProtocolViolation("the proxy does not hand over the bodies of requests that must be read")
+            self._awaited = choose_format(prepared.plan.incoming, head.headers, self._s.limits)
+            remove |= present & BODY_DIGESTS
         accept = narrow_accept_encoding(all_values(head.headers, "accept-encoding"))
         conditions = resolve_conditions(head.headers, head.method, self._open_etag)
         # Removals come first: of a header that was resolved nothing but what is set here goes on.
@@ -159,7 +168,8 @@ class GateExchange:
     ) -> Resolved:
         """Open this caller's tokens, and note whom path and query name."""
         query = head.target.partition("?")[2]
-        resolved = resolve_tokens(prepared.plan, params, query, head.headers, removed, self._keyset, self._caller)
+        self._opener = Opener(self._keyset, self._caller)
+        resolved = resolve_tokens(prepared.plan, params, query, head.headers, removed, self._opener)
         self._story.params = resolved.params
         self._story.asked = tuple((place, text) for place, _, text in resolved.asked)
         in_path = (
@@ -185,6 +195,19 @@ class GateExchange:
         assert self._story.prepared is not None  # noqa: S101 - set by _decide before anything asks
         return self._story.prepared
 
+    async def on_request_body(self, body: bytes) -> ForwardBody | Refuse:
+        """Open tokens in a request's body, where the policy looks for them."""
+        found, self._awaited = self._awaited, None
+        if found is None or not body:
+            return ForwardBody()
+        try:
+            plan, opener, limits = self._prepared.plan.incoming, self._opener, self._s.limits
+            if plan is None or opener is None:
+                raise ProtocolViolation("a body is awaited, and nothing says how it is read")
+            return ForwardBody(await off_loop(lambda: resolve_body(plan, found, body, limits, opener), len(body)))
+        except GharialError as error:
+            return self._refuse(error)
+
     # --- the response's head ------------------------------------------------------------------------------------
 
     async def on_response(self, head: ResponseHead) -> ForwardHead | Refuse:
@@ -196,6 +219,8 @@ class GateExchange:
                 raise ProtocolViolation("a response came before its request")
             if not head.from_upstream:
                 raise _proxy_failure(head)
+            if self._awaited is not None:
+                raise ProtocolViolation("the upstream answered a request whose body was not seen")
             if self._kind is RouteKind.PASS:
                 return self._passing_head(head, rule)
             if self._kind is RouteKind.SHADOW:
@@ -473,6 +498,8 @@ def _proxy_failure(head: ResponseHead) -> GharialError:
     """Return what an answer of the proxy's own stands for."""
     if head.status == 504 or "timeout" in head.proxy_detail:
         return UpstreamTimeout(head.proxy_detail)
+    if "request_payload" in head.proxy_detail:
+        return RequestTooLarge(head.proxy_detail)
     return UpstreamUnreachable(head.proxy_detail)
 
 

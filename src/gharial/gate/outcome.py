@@ -16,7 +16,7 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class BodyMode(enum.StrEnum):
-    """How the body of a response reaches the gate, as the attached proxy announced it."""
+    """How a body reaches the gate, as the attached proxy announced it."""
 
     BUFFERED = "buffered"
     STREAMED = "streamed"
@@ -30,7 +30,8 @@ class RequestHead:
 
     `proxy_route` is the route that the proxy itself chose, or empty if it names none; `response_body` the mode that it
     announced for this exchange. `peer` is the address of whoever is connected to the proxy, with or without a port, or
-    empty if the proxy does not tell; never what a header says.
+    empty if the proxy does not tell; never what a header says. `has_body` is true if a body follows, and `request_body`
+    is how it will reach the gate (BUFFERED or NONE).
     """
 
     method: str
@@ -41,6 +42,8 @@ class RequestHead:
     proxy_route: str = ""
     response_body: BodyMode = BodyMode.UNKNOWN
     peer: str = ""
+    has_body: bool = False
+    request_body: BodyMode = BodyMode.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,10 @@ class ForwardHead:
 
 @dataclass(frozen=True, slots=True)
 class ForwardBody:
-    """This body may go to the client. `body` None means: the bytes that came, unchanged (`pass` and `shadow` only)."""
+    """This body may go on. `body` None means: the bytes that came, unchanged.
+
+    A response's on an enforced route is always named, a request's only where it changed.
+    """
 
     body: bytes | None = field(default=None, repr=False)
     set_headers: Headers = field(default=(), repr=False)
@@ -100,6 +106,9 @@ class Exchange(Protocol):
 
     async def on_request(self, head: RequestHead) -> ForwardRequest | Refuse:
         """Decide about the request's head; always the first call, at most once."""
+
+    async def on_request_body(self, body: bytes) -> ForwardBody | Refuse:
+        """Decide about the request's whole body; only where its head has one and was announced as BUFFERED."""
 
     async def on_response(self, head: ResponseHead) -> ForwardHead | Refuse:
         """Decide about the response's head. Without a body (`has_body` False) this is the last decision."""

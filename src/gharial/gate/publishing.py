@@ -17,6 +17,7 @@ from gharial.payload.rewrite import check_plan
 from gharial.policy.checks import check_policy
 from gharial.policy.compile import compile_plan
 from gharial.policy.document import Policy, parse_policy
+from gharial.policy.incoming import reads_requests
 
 
 def find_unrunnable(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[Problem]:
@@ -212,6 +213,7 @@ class Publishing:
 
     def _prepare(self, texts: Sequence[PolicyText], *, force: bool) -> tuple[dict[str, Policy], dict[str, list[str]]]:
         policies = self._parse(texts)
+        self._keep_bodies(policies)
         failed = {name: list(self._run_tests(policy, self._routes)) for name, policy in policies.items()}
         lines = [line for of_one in failed.values() for line in of_one]
         if lines and not force:
@@ -234,6 +236,18 @@ class Publishing:
         if problems:
             raise PolicyInvalid(problems)
         return found
+
+    def _keep_bodies(self, policies: Mapping[str, Policy]) -> None:
+        """The proxy hands over the bodies of requests only on routes whose policy read them when it was started."""
+        active = self._publisher.active.policies
+        for rule in self._routes.rules:
+            new, old = policies.get(rule.policy), active.get(rule.policy)
+            before = rule.reads_requests or (old is not None and reads_requests(old))
+            if new is not None and reads_requests(new) and not before:
+                raise PolicyModeChanged(
+                    f"'{rule.policy}' would look for tokens in the bodies of requests on route {rule.name}, which the "
+                    "proxy does not hand over; start the gateway anew for that"
+                )
 
     def _changed_kinds(self, policies: Mapping[str, Policy]) -> Mapping[str, RouteKind]:
         """Return what would be done on the routes whose mode changes. Raises PolicyModeChanged if none may."""

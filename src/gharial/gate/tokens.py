@@ -5,7 +5,7 @@ Where to look for them is said by the plan's `params`; how each carrier is read 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gharial.crypto.keyset import Keyset
@@ -14,6 +14,7 @@ from gharial.gate.carriers import Change, rewrite_cookies, rewrite_headers, rewr
 from gharial.gate.outcome import Headers
 from gharial.model.caller import Caller
 from gharial.model.errors import RequestMalformed, TokenRefused
+from gharial.model.finding import Kind
 from gharial.model.place import Carrier
 from gharial.model.plan import Param, Plan
 
@@ -41,8 +42,7 @@ def resolve_tokens(
     query: str,
     headers: Headers,
     removed: Collection[str],
-    keyset: Keyset,
-    caller: Caller,
+    opener: Opener,
 ) -> Resolved:
     """Turn this caller's tokens in a request into real values, where a grant says `reidentify`.
 
@@ -51,7 +51,6 @@ def resolve_tokens(
     beside its place, or whose value can't be written there, and for anything else where only tokens may come;
     RequestMalformed for what upstreams read in different ways.
     """
-    opener = _Opener(keyset, caller)
     of: dict[Carrier, dict[str, Param]] = {carrier: {} for carrier in Carrier}
     for param in plan.params:
         of[param.carrier][param.name] = param
@@ -69,8 +68,8 @@ def resolve_tokens(
     return Resolved({**params, **changed}, changed, new_query, set_headers, opener.counts, tuple(opener.asked))
 
 
-class _Opener(Change):
-    """Opens tokens of one caller, and remembers how many, and whom the query names."""
+class Opener(Change):
+    """Opens tokens of one caller. `counts` says how many of each tag; `asked` whom the query names, as in Resolved."""
 
     def __init__(self, keyset: Keyset, caller: Caller) -> None:
         self._keyset = keyset
@@ -83,8 +82,7 @@ class _Opener(Change):
         if param.only_tokens and not (param.reidentify and seems_token(text)):
             raise TokenRefused("only tokens may come here")
         if param.reidentify and seems_token(text):
-            tag, real = self._open(param, text)
-            self.counts[tag] = self.counts.get(tag, 0) + 1
+            _, real = self.open(text, (tag for tag in param.tags if tag not in param.closed))
         if param.subject and param.carrier is Carrier.QUERY and (named := text if real is None else real).strip():
             self.asked.append((param.place, param.subject, named))
         return real
@@ -95,18 +93,20 @@ class _Opener(Change):
         if param.subject and same:
             raise RequestMalformed("a parameter is spelled almost like the one that names a person")
 
-    def _open(self, param: Param, token: str) -> tuple[str, str]:
-        """Try every binding under which a policy could have handed this token to this caller."""
-        for tag in param.tags:
-            if tag in param.closed:
-                continue
+    def open(self, token: str, tags: Iterable[str]) -> tuple[Kind, str]:
+        """Return type and text of the value, after trying every binding under which this caller could have the token.
+
+        Raises TokenRefused.
+        """
+        for tag in tags:
             for scope in TokenScope:
                 binding = find_binding(self._recipient, tag, scope)
                 if binding is None:
                     continue
                 try:
-                    _, text = open_token(self._keyset, binding, token)
+                    found = open_token(self._keyset, binding, token)
                 except TokenRefused:
                     continue
-                return tag, text
+                self.counts[tag] = self.counts.get(tag, 0) + 1
+                return found
         raise TokenRefused

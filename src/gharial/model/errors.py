@@ -78,10 +78,24 @@ class RouteDisagreement(GharialError):
 
 
 class RequestMalformed(GharialError):
-    """The request's head can't be read in one way only (pseudo headers missing, a header too large, bad encoding)."""
+    """The request can't be read in one way only: its head, or a body that may hold tokens."""
 
     code, status, fault = "request.malformed", 400, Fault.CALLER
     title = "The request can't be read"
+
+
+class RequestUnreadable(GharialError):
+    """A request's body may hold tokens, and is of a content type, charset or coding that is not read."""
+
+    code, status, fault = "request.unreadable", 415, Fault.CALLER
+    title = "The request's body is of a kind that can't be read"
+
+
+class RequestTooLarge(GharialError):
+    """A request's body may hold tokens, and is larger than `limits.body`."""
+
+    code, status, fault = "request.too_large", 413, Fault.CALLER
+    title = "The request's body is too large"
 
 
 class RequestProbes(GharialError):

@@ -216,6 +216,11 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     those that may act for this class of caller, sorted. `probes` are folded field names by which this caller may not
     filter or sort. `json_in_strings` is how many levels of JSON text inside strings are opened. `needs_reference` is
     empty, or the reason why only the reference executor can run this plan.
+
+    `incoming` is how the bodies of this caller's requests are read, or None: they go to the upstream unread. In that
+    plan what no cell covers passes, and there is one step, TOKEN, that means the reverse: a string that is a token of
+    one of the tags in `tags` (separated by spaces) becomes the real value. Where its rule is `request:only_tokens`,
+    anything else is refused, because of the tags in `demanded`.
     """
 
     format: int
@@ -240,6 +245,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     lists: dict[str, tuple[str, ...]] = {}
     needs_reference: str = ""
     digest: str = ""
+    incoming: Plan | None = None
 
 
 def dump_plan(plan: Plan) -> bytes:

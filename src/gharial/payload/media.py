@@ -21,6 +21,14 @@ class Coding(enum.StrEnum):
     GZIP = "gzip"
 
 
+class RequestFormat(enum.StrEnum):
+    """The formats of a request's body. JSON_PATCH (RFC 6902) is JSON that names its fields in values."""
+
+    JSON = "json"
+    JSON_PATCH = "json-patch"
+    FORM = "form"
+
+
 class Format(enum.StrEnum):
     """The formats that there is a reader for."""
 
@@ -65,6 +73,26 @@ def choose_reader(headers: Iterable[tuple[str, str]]) -> Media:
     return Media(_read_format(types[0]), coding)
 
 
+def choose_request_format(headers: Iterable[tuple[str, str]]) -> RequestFormat:
+    """Return how to read a request's body that comes with these headers (names may repeat).
+
+    Raises MediaUnreadable for everything but one type, JSON or a form, in UTF-8, and CodingUnknown for every coding.
+    """
+    headers = tuple(headers)
+    if _read_coding([value for name, value in headers if name.lower() == "content-encoding"]) is not Coding.IDENTITY:
+        raise CodingUnknown
+    types = [value for name, value in headers if name.lower() == "content-type"]
+    if len(types) != 1:
+        raise MediaUnreadable("no content type" if not types else "more than one content type")
+    found = _MEDIA_TYPE.fullmatch(types[0].strip(" \t"))
+    if found is not None and f"{found[1]}/{found[2]}".lower() == "application/x-www-form-urlencoded":
+        _check_charset(found[3])
+        return RequestFormat.FORM
+    _read_format(types[0])
+    is_patch = found is not None and found[2].lower() == "json-patch+json"
+    return RequestFormat.JSON_PATCH if is_patch else RequestFormat.JSON
+
+
 def narrow_accept_encoding(values: Iterable[str]) -> str:
     """Return the client's `Accept-Encoding` narrowed to what the gate undoes: `gzip` or `identity`.
 
@@ -103,10 +131,14 @@ def _read_format(content_type: str) -> Format:
         subtype.endswith("+json") and len(subtype) > len("+json")
     ):
         raise MediaUnreadable("the content type is not JSON")
+    _check_charset(parameters)
+    return Format.JSON
+
+
+def _check_charset(parameters: str) -> None:
     charsets = [value for name, value in _PARAMETERS.findall(parameters) if name.lower() == "charset"]
     if len(charsets) > 1 or any(_unquote(value).lower() not in _UTF8 for value in charsets):
         raise MediaUnreadable("the charset is not UTF-8")
-    return Format.JSON
 
 
 def _unquote(value: str) -> str:

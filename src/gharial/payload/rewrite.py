@@ -41,6 +41,8 @@ def open_body(plan: Plan, media: Media, body: bytes, limits: Limits) -> Reader:
 def check_plan(plan: Plan) -> None:
     """Raise ValueError if no reader could run this plan: it is not consistent, or a path or pattern can't be read."""
     _reader(plan, Limits())
+    if plan.incoming is not None:
+        _reader(plan.incoming, Limits())
 
 
 def _reader(plan: Plan, limits: Limits) -> Reader:

@@ -108,8 +108,9 @@ def _too_many_factors(policy: Policy) -> Iterable[Problem]:
 
 
 def _useless_reidentify(policy: Policy, tag: str) -> str:
-    if not policy.tags[tag].params and not policy.tags[tag].fields:
-        return "which has no place in a request: path:, query:, header: or cookie:"
+    found = policy.tags[tag]
+    if not (found.params or found.fields or found.body_paths):
+        return "which has no place in a request: path:, query:, header:, cookie:, or a plain path of a body"
     techniques = chain.from_iterable(techniques_of(grant, tag) for grant in policy.grants)
     if not any(technique.op is Op.TOKEN for technique in techniques):
         return "which no grant shows as a token"

@@ -15,6 +15,7 @@ from gharial.policy.document import Policy
 from gharial.policy.extras import check_same_places, extras_of, has_extras, rank_steps, reference_reason
 from gharial.policy.grants import Grant
 from gharial.policy.guardrails import Guardrail
+from gharial.policy.incoming import incoming_plan
 from gharial.policy.layout import Layout
 from gharial.policy.tags import Tag
 from gharial.policy.technique import CLEAR, GENERALISED
@@ -50,13 +51,14 @@ def compile_plan(
     probes = _probes(floors, tags, layout, factors)
     cells, steps = layout.cells, tuple(layout.steps)
     conditions = tuple(_condition(atom, cells, steps) for atom in factors.atoms)
+    names = tuple(grant.name for grant in applying)
     plan = Plan(
         format=PLAN_FORMAT,
         policy=policy.name,
         version=policy.version,
         route=route,
         mode=policy.mode,
-        grants=tuple(grant.name for grant in applying),
+        grants=names,
         unlisted=policy.unlisted,
         nodes=nodes,
         params=own_params,
@@ -71,6 +73,7 @@ def compile_plan(
         json_in_strings=policy.json_in_strings,
         lists=_lists(steps, policy),
         needs_reference=reference_reason(policy, tags),
+        incoming=incoming_plan(policy, route, names, _opened(frozenset(policy.tags), applying), demanded),
     )
     if policy.redaction != plan.redaction:
         plan = msgspec.structs.replace(plan, redaction=policy.redaction)

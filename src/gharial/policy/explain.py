@@ -16,6 +16,7 @@ from gharial.policy.document import Policy
 from gharial.policy.facts import ExchangeFacts
 from gharial.policy.grants import Grant
 from gharial.policy.guardrails import Guardrail
+from gharial.policy.incoming import tags_demanded, tags_opened
 from gharial.policy.people import window_text
 from gharial.policy.places import find_cell, find_spots, unlisted_step
 from gharial.policy.samples import Facts, caller_of
@@ -77,7 +78,24 @@ def explain_places(asked: Asked) -> list[Explanation]:
         place = extra.path or f"values that look like {extra.detector}"
         found.append(explain_step(asked, place, (cell.tag,), asked.plan.steps[cell.steps[asked.variant]]))
     found += [_explain_param(asked, param) for param in asked.plan.params]
+    found += _explain_bodies(asked)
     return sorted(found, key=lambda e: (not e.tags, e.tags, e.place))
+
+
+def _explain_bodies(asked: Asked) -> Iterator[Explanation]:
+    """Explain what happens to tagged values in the bodies of requests, tag by tag."""
+    opened, demanded = tags_opened(asked.plan), tags_demanded(asked.plan)
+    for name in sorted(opened | demanded):
+        tag = asked.policy.tags[name]
+        opening = [g.name for g in asked.policy.grants if g.name in asked.plan.grants and name in g.reidentify]
+        demanding = [g.name for g in asked.policy.never if g.name in asked.plan.guardrails and name in g.token_tags]
+        demanding = demanding if name in demanded else []
+        whys = ["a token of this caller here becomes the real value for the upstream"] if name in opened else []
+        if demanding:
+            whys.append("anything else is refused")
+        rule = f"never:{demanding[0]}" if demanding else f"grant:{opening[0]}"
+        place = f"{', '.join(map(str, tag.body_paths))} of requests"
+        yield Explanation(place, (tag.name,), "opened" if opening else "refused", rule, "; ".join(whys), ())
 
 
 def _explain_param(asked: Asked, param: Param) -> Explanation:

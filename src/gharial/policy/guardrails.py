@@ -114,9 +114,12 @@ def _parse_guardrail(node: Node, names: Names, words: Vocabulary, notes: Notes) 
     if probe_tags:
         _check_names(keys["filter_or_sort_by"].value, probe_tags, names.tags, notes)
     token_tags = _leaves_under("only_tokens", keys, names, notes)
-    if token_tags and not any(names.tags[name].params or names.tags[name].fields for name in token_tags):
-        what = "none of these tags has a place in a request: path:, query:, header: or cookie:"
-        notes.add(keys["only_tokens"].value, what)
+    for tag in (names.tags[name] for name in sorted(token_tags)):
+        if tag.extra_paths:
+            what = f"'{tag.name}' is found by more than plain paths, and a request's body is searched by no others"
+            notes.add(keys["only_tokens"].value, what)
+        elif not tag.find:
+            notes.add(keys["only_tokens"].value, f"'{tag.name}' has no place where a token could come")
     guardrail = Guardrail(
         name=name,
         tags=_leaves_under("tag", keys, names, notes),

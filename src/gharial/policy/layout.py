@@ -90,7 +90,7 @@ class Layout:
             moves = automaton.moves(here.positions)
             links += len(moves.names) + len(moves.indexes)
             if len(numbers) > MAX_NODES or links > MAX_LINKS:
-                raise PolicyInvalid([self._too_large()])
+                raise PolicyInvalid([too_large(self.policy)])
             nodes.append(
                 Node(
                     names={n: number(self._land(here, move, by_name=True)) for n, move in moves.names.items()},
@@ -205,10 +205,12 @@ class Layout:
             self._fates.append(fate)
         return self._fate_numbers[fate]
 
-    def _too_large(self) -> Problem:
-        tag = min(self.policy.tags.values(), key=lambda t: (t.line, t.column))
-        what = f"the paths of all tags together need more than {MAX_NODES:,} nodes or {MAX_LINKS:,} links; write fewer"
-        return Problem(self.policy.file, tag.line, tag.column, f"{what} paths with '..' and '*'")
+
+def too_large(policy: Policy) -> Problem:
+    """The problem of a plan that would have too many nodes or links, at the policy's first tag."""
+    tag = min(policy.tags.values(), key=lambda t: (t.line, t.column))
+    what = f"the paths of all tags together need more than {MAX_NODES:,} nodes or {MAX_LINKS:,} links; write fewer"
+    return Problem(policy.file, tag.line, tag.column, f"{what} paths with '..' and '*'")
 
 
 def _join_verdicts(own: Verdict, outer: Verdict) -> Verdict:

@@ -78,13 +78,17 @@ class RouteFile:
 
 @dataclass(frozen=True, slots=True)
 class EnvoyRoute:
-    """One line of `routes` as Envoy needs it: `path_regex` matches the whole path (RE2), no methods means any."""
+    """One line of `routes` as Envoy needs it: `path_regex` matches the whole path (RE2), no methods means any.
+
+    `reads_requests`: the gate gets the bodies of requests too.
+    """
 
     name: str
     methods: tuple[str, ...]
     path_regex: str
     upstream: str
     kind: RouteKind
+    reads_requests: bool = False
 
 
 def buffer_limit_bytes(body_bytes: int) -> int:
@@ -107,6 +111,7 @@ def envoy_routes(
             rule.template.regex,
             upstreams[rule.name],
             rule.kind if kinds is None else kinds[rule.name],
+            rule.reads_requests,
         )
         for rule in rules
     )
@@ -301,12 +306,12 @@ def _ext_proc(message_timeout_s: float) -> Json:
     }
 
 
-def _processing_mode(kind: RouteKind) -> Json:
+def _processing_mode(kind: RouteKind, *, reads_requests: bool = False) -> Json:
     body = {RouteKind.PROTECT: "BUFFERED", RouteKind.SHADOW: "STREAMED", RouteKind.PASS: "NONE"}[kind]
     return {
         "request_header_mode": "SEND",
         "response_header_mode": "SEND",
-        "request_body_mode": "NONE",
+        "request_body_mode": "BUFFERED" if reads_requests and kind is RouteKind.PROTECT else "NONE",
         "response_body_mode": body,
         "request_trailer_mode": "SKIP",
         "response_trailer_mode": "SKIP",
@@ -352,7 +357,9 @@ def _route(route: EnvoyRoute, upstream: Upstream) -> Json:
             "timeout": _duration(upstream.timeout_s),
             "host_rewrite_literal": Authority.of(upstream).host_header,
         },
-        "typed_per_filter_config": {"gate": _per_route({"processing_mode": _processing_mode(route.kind)})},
+        "typed_per_filter_config": {
+            "gate": _per_route({"processing_mode": _processing_mode(route.kind, reads_requests=route.reads_requests)})
+        },
     }
 
 

@@ -23,7 +23,7 @@ from gharial.gate.outcome import (
     RequestHead,
     ResponseHead,
 )
-from gharial.model.errors import GharialError, ProtocolViolation
+from gharial.model.errors import GharialError, ProtocolViolation, RequestMalformed
 
 _Outcome = TypeVar("_Outcome")
 
@@ -89,6 +89,10 @@ class Conversation:
     async def run(self, head: RequestHead) -> NoReturn:
         await self._request(head)
         message = await self._stream.read()
+        if _awaits_body(head) and message.WhichOneof("request") == "request_body":
+            # Otherwise Envoy has answered itself, for a body too large for it; whose answer it is, the exchange asks.
+            await self._request_body(message)
+            message = await self._stream.read()
         if message.WhichOneof("request") != "response_headers":
             raise Abort
         has_body = not message.response_headers.end_of_stream and head.response_body is not BodyMode.NONE
@@ -103,7 +107,21 @@ class Conversation:
         outcome = await _ask(self._exchange.on_request(head))
         match outcome:
             case ForwardRequest():
-                await self._stream.write(messages.request_reply(outcome))
+                await self._stream.write(messages.request_reply(outcome, drop_length=_awaits_body(head)))
+            case Refuse():
+                await self.refuse(outcome)
+            case _:
+                assert_never(outcome)
+
+    async def _request_body(self, message: pb.ProcessingRequest) -> None:
+        if not message.request_body.end_of_stream:
+            # Only a part of the body, or trailers follow it: they would pass unseen.
+            await self.refuse(Refuse(RequestMalformed()))
+        original = message.request_body.body
+        outcome = await _ask(self._exchange.on_request_body(original))
+        match outcome:
+            case ForwardBody():
+                await self._stream.write(messages.request_body_reply(outcome, original))
             case Refuse():
                 await self.refuse(outcome)
             case _:
@@ -182,6 +200,10 @@ async def _ask(answer: Awaitable[_Outcome | Refuse]) -> _Outcome | Refuse:
         return Refuse(error)
 
 
+def _awaits_body(head: RequestHead) -> bool:
+    return head.has_body and head.request_body is BodyMode.BUFFERED
+
+
 def is_early_local_reply(message: pb.ProcessingRequest) -> bool:
     """True if Envoy asks about an answer of its own to a request that it never showed: it could not be read."""
     details = messages.code_details(message)
@@ -193,7 +215,10 @@ def read_request_head(message: pb.ProcessingRequest) -> RequestHead | None:
     """Return the head in the first message, or None if the gate can't vouch for what Envoy is set up to do."""
     if message.WhichOneof("request") != "request_headers" or message.observability_mode:
         return None
-    if not message.HasField("protocol_config") or message.protocol_config.request_body_mode != pb.NONE:
+    if not message.HasField("protocol_config"):
+        return None
+    request_mode = messages.body_mode(message.protocol_config.request_body_mode)
+    if request_mode not in (BodyMode.NONE, BodyMode.BUFFERED):
         return None
     mode = messages.body_mode(message.protocol_config.response_body_mode)
     if mode is BodyMode.UNKNOWN:
@@ -208,6 +233,8 @@ def read_request_head(message: pb.ProcessingRequest) -> RequestHead | None:
         proxy_route=messages.route_name(message),
         response_body=mode,
         peer=messages.peer_address(message),
+        has_body=not message.request_headers.end_of_stream,
+        request_body=request_mode,
     )
 
 

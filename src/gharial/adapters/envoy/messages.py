@@ -30,7 +30,7 @@ _APPEND = pb.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
 
 
 def body_mode(number: int) -> BodyMode:
-    """Return the mode of a response body that Envoy announced, UNKNOWN for all that the gate does not speak."""
+    """Return the mode of a body that Envoy announced, UNKNOWN for all that the gate does not speak."""
     return _MODES.get(number, BodyMode.UNKNOWN)
 
 
@@ -71,11 +71,16 @@ def _attribute(message: pb.ProcessingRequest, name: str) -> str:
     return fields[name].string_value if name in fields else ""
 
 
-def request_reply(outcome: ForwardRequest) -> bytes:
-    """Return the reply that lets a request's head go on, changed as `outcome` says."""
+def request_reply(outcome: ForwardRequest, *, drop_length: bool = False) -> bytes:
+    """Return the reply that lets a request's head go on, changed as `outcome` says.
+
+    `drop_length` removes `content-length`, for the reply to the body to say the new one.
+    """
     reply = pb.ProcessingResponse()
     mutation = reply.request_headers.response.header_mutation
     _mutate(mutation, outcome.set_headers, outcome.remove_headers)
+    if drop_length and "content-length" not in mutation.remove_headers:
+        mutation.remove_headers.append("content-length")
     if outcome.target is not None:
         _set(mutation, ":path", outcome.target, _OVERWRITE)
     return reply.SerializeToString()
@@ -99,7 +104,18 @@ def response_head_reply(outcome: ForwardHead, *, drop_length: bool) -> bytes:
 def body_reply(outcome: ForwardBody, original: bytes) -> bytes:
     """Return the reply to a whole body: the new one with its exact length."""
     reply = pb.ProcessingResponse()
-    response = reply.response_body.response
+    _replace_body(reply.response_body.response, outcome, original)
+    return reply.SerializeToString()
+
+
+def request_body_reply(outcome: ForwardBody, original: bytes) -> bytes:
+    """Return the reply to a request's whole body: the one to send on, with its exact length."""
+    reply = pb.ProcessingResponse()
+    _replace_body(reply.request_body.response, outcome, original)
+    return reply.SerializeToString()
+
+
+def _replace_body(response: pb.CommonResponse, outcome: ForwardBody, original: bytes) -> None:
     body = original if outcome.body is None else outcome.body
     if body:
         # Also where nothing changes the bytes are named: what goes out is then what the gate has seen.
@@ -109,7 +125,6 @@ def body_reply(outcome: ForwardBody, original: bytes) -> bytes:
         response.body_mutation.clear_body = True
     _mutate(response.header_mutation, outcome.set_headers, ())
     _set(response.header_mutation, "content-length", str(len(body)), _OVERWRITE)
-    return reply.SerializeToString()
 
 
 def chunk_reply() -> bytes:

@@ -17,6 +17,7 @@ from gharial.cli.publication import canary, history, publish, rollback
 from gharial.cli.record import record, replay
 from gharial.cli.setup import config, init
 from gharial.cli.story import demo
+from gharial.cli.trace import trace
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -32,7 +33,7 @@ def main() -> None:
     """
 
 
-for command in (up, gate, status, doctor, init, keys, config, policy, record, clients, incidents, demo):
+for command in (up, gate, status, doctor, init, keys, config, policy, record, clients, incidents, trace, demo):
     main.add_command(command)
 
 for command in (publish, history, rollback, canary, replay):

@@ -11,8 +11,8 @@ from gharial.model.errors import KeyUnknown
 
 VERSION = b"\x01"
 SIV_KEY_BYTES = 64
-_HEADER_BYTES = 5
-_SIV_BYTES = 16
+HEADER_BYTES = 5
+SIV_BYTES = 16
 
 
 def header(key_id: int) -> bytes:
@@ -41,10 +41,10 @@ def seal(keyset: Keyset, purpose: Purpose, tenant: str, tag: str, aad: bytes, pl
 def find_opened(keyset: Keyset, purpose: Purpose, tenant: str, tag: str, aad: bytes, text: str) -> bytes | None:
     """Return the plaintext of what `seal` made, or None for anything else, without a word on what is wrong."""
     data = find_base64url(text)
-    if data is None or len(data) < _HEADER_BYTES + _SIV_BYTES or data[:1] != VERSION:
+    if data is None or len(data) < HEADER_BYTES + SIV_BYTES or data[:1] != VERSION:
         return None
     try:
-        siv = get_siv(keyset, purpose, tenant, tag, int.from_bytes(data[1:_HEADER_BYTES], "big"))
-        return siv.decrypt(data[_HEADER_BYTES:], [aad])
+        siv = get_siv(keyset, purpose, tenant, tag, int.from_bytes(data[1:HEADER_BYTES], "big"))
+        return siv.decrypt(data[HEADER_BYTES:], [aad])
     except (KeyUnknown, InvalidTag):
         return None

@@ -82,6 +82,14 @@ def test_a_budget_without_persons_is_a_warning():
     ]
 
 
+def test_a_population_that_nothing_measures_yet_is_a_warning():
+    """What is kept for later is said, so that nobody believes it to act."""
+    text = f"{HEAD}tags: {{ m: {{ find: $.m, subject: customer, population: 5 }} }}\n"
+    assert warnings(text) == [
+        "policy.yaml:3:9: the population of 'customer' is read and checked, but this version does not measure by it yet"
+    ]
+
+
 def test_tokens_that_nobody_gets_are_a_warning():
     """reidentify of what no grant shows as a token, or of what stands in no request, does nothing."""
     text = (

@@ -149,6 +149,30 @@ def test_who_may_have_it_is_compared_not_how_they_are_called():
     assert ("redact", "clear") in {(change.before, change.after) for change in found}
 
 
+def with_logins(**login: Any) -> dict[str, Any]:
+    tags = {**BASE["tags"], "login": {"find": "$..login", "subject": "login", **login}}
+    return BASE | {"tags": tags}
+
+
+def test_ids_that_become_one_person_are_more_open():
+    """A budget reaches further where two ids count as one person; beside a smallest group it can't be told."""
+    (change,) = diff_policies(read(with_logins()), read(with_logins(same_as="customer"))).changes
+    assert change.direction is Direction.MORE_OPEN
+    assert change.place == "people of customer and login (same_as)"
+    (back,) = diff_policies(read(with_logins(same_as="customer")), read(with_logins())).changes
+    assert (back.direction, back.before, back.after) == (Direction.STRICTER, change.after, change.before)
+    crowds = {"grants": [BASE["grants"][0] | {"min_group": 5}]}
+    found = diff_policies(read(with_logins() | crowds), read(with_logins(same_as="customer") | crowds))
+    assert [c.direction for c in found.changes] == [Direction.OTHER]
+
+
+def test_another_population_is_told():
+    """How many people there are decides nothing by itself, and is told."""
+    (change,) = diff_policies(read(with_logins()), read(with_logins(population=37_000_000))).changes
+    assert (change.direction, change.place) == (Direction.OTHER, "population of login")
+    assert (change.before, change.after) == ("not said", "37,000,000")
+
+
 def test_a_larger_budget_is_more_open():
     """The number of people is a change of its own; what holds within and beyond is the same."""
     found = diff_policies(read(BASE), read(changed(budget={"people": "600/h", "then": "mask"})))

@@ -110,6 +110,18 @@ def test_a_grant_that_does_not_apply_says_which_condition_failed():
     assert (email.rule, email.technique) == ("grant:basics", "mask")
 
 
+def test_a_value_that_names_a_person_says_who_else_that_is():
+    """Of an id it is told which other ids mean the same people, and how many people there are."""
+    tags = {
+        "login": {"find": "$.login", "subject": "login", "same_as": "customer", "population": 5_000},
+        "person": {"find": "$.id", "subject": "customer"},
+    }
+    found = {e.tags: e for e in explain(GUARDED | {"tags": GUARDED["tags"] | tags}, {})}
+    login, person = found["login",], found["person",]
+    assert login.why.endswith("; the people of login are those of customer (same_as); there are 5,000 people of login")
+    assert person.why.endswith("; the people of customer are those of login (same_as)")
+
+
 def test_a_guardrail_says_what_makes_it_act_or_keeps_it_still():
     """A country that certainly spares the caller is told; so is one that is merely unknown."""
     (email, *_) = explain(GUARDED, {"country": ("FR",)})

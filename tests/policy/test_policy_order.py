@@ -35,6 +35,12 @@ EXTRA_TAGS: tuple[dict[str, Any], ...] = (
     {"look_a": {"detect": "email"}, "look_b": {"detect": "email"}, "look_c": {"find": "$.c", "detect": "email"}},
     {"one": {"find": "$.twin", "subject": "a"}, "two": {"find": ["$.twin", "path:id"], "subject": "b"}},
     {"one": {"find": "$.twin", "fact": "residency"}, "two": {"find": "$.twin", "fact": "tier"}},
+    {"one": {"find": "$.o", "subject": "a", "same_as": "b"}, "two": {"find": "$.w", "subject": "b", "same_as": "c"}},
+    {
+        "many": {"find": "$.o", "subject": "a", "population": 5},
+        "more": {"find": "$.m", "subject": "a", "population": 6},
+        "less": {"find": "$.l", "subject": "a", "population": 0, "same_as": "a"},
+    },
     {"odd": {"find": ["$.x[", "$.y", "$.y", "path:nowhere"], "fnid": "$.z"}, "void": {}},
     {"left": ["alpha"], "right": ["alpha"], "lost": ["alhpa", "alpha", "alpha"]},
 )

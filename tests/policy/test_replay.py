@@ -34,6 +34,7 @@ OPENNESS = (
 TAGS: dict[str, dict[str, Any]] = {
     "person": {"find": ["$..id", "path:id"], "subject": "customer"},
     "other": {"find": "$.rows[*].ref", "subject": "customer"},
+    "login": {"find": "$..login", "subject": "login"},
     "home": {"find": "$..country", "fact": "residency"},
     "tier": {"find": "$..tier", "fact": "tier"},
     "email": {"find": "$..email"},
@@ -72,8 +73,11 @@ def policies(draw: st.DrawFn) -> str:
          "at_least": draw(st.sampled_from(OPENNESS[1:]))}
         for number in range(draw(st.integers(0, 1)))
     ]  # fmt: skip
+    tags = {name: TAGS[name] for name in names}
+    if "login" in tags and draw(st.booleans()):
+        tags["login"] = {**tags["login"], "same_as": "customer"}
     policy = {
-        "policy": "p", "version": 1, "tags": {name: TAGS[name] for name in names}, "who": WHO, "grants": grants,
+        "policy": "p", "version": 1, "tags": tags, "who": WHO, "grants": grants,
         "never": never, "unlisted_fields": draw(st.sampled_from(["drop", "redact", "pass"])),
     }  # fmt: skip
     return json.dumps(policy)
@@ -108,6 +112,7 @@ def _records() -> st.SearchStrategy[dict[str, Any]]:
         optional={
             "id": st.sampled_from([1, 2, 3, "4", ""]),
             "ref": st.sampled_from([1, 5]),
+            "login": st.sampled_from(["ann", "bob"]),
             "country": st.sampled_from(["DE", "us", "Germany", ""]),
             "tier": st.sampled_from(["gold", "IRON", "tin"]),
             "email": texts,

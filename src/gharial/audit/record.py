@@ -17,7 +17,7 @@ Version 1, members in this order, all of them always present:
 | `error` | the stable code of a refusal, else null |
 | `techniques` | tag -> operation -> how many values |
 | `unlisted` | disposition (`drop`, `redact`, `pass`) -> how many values that no tag names |
-| `people` | `clear_count`, `protected_count`: exact; `clear`, `protected`: up to 1,000 keyed digests each |
+| `people` | `clear_count`, `protected_count`: exact; `clear`, `protected`: up to 1,000 keyed digests (`+`: joined) |
 | `budgets_crossed` | grants whose budget had no room for somebody |
 | `reidentified` | tag -> how many tokens became real values towards the upstream |
 | `ms` | duration of the exchange in milliseconds |

@@ -18,6 +18,7 @@ from gharial.crypto.transform import transforms_by_scope
 from gharial.gate.persons import Person, find_holds
 from gharial.gate.ports import Consent
 from gharial.gate.publish import Prepared
+from gharial.gate.same import join_ids
 from gharial.model.errors import GateFull
 from gharial.model.finding import Limits, Rewritten, Scope
 from gharial.model.plan import Op, Plan, Unlisted
@@ -38,7 +39,8 @@ _T = TypeVar("_T")
 class Disclosure:
     """A rewritten body and what must be durable before it leaves.
 
-    `people_clear` and `people_protected` are digests, each person once; `unknown` counts records without a person.
+    `people_clear` and `people_protected` are digests, each person once (one who is named by ids of several spaces with
+    all of them, joined by "+"); `unknown` counts records without a person.
     `consents` is what the resolver said, None where nobody was asked.
     """
 
@@ -78,7 +80,7 @@ async def disclose(
     reader = await off_loop(lambda: open_body(plan, media, body, limits), len(body))
     scopes = await off_loop(reader.survey, len(body))
     holds, consents = await _holds(prepared, scopes, request_people, consent) if plan.conditions else (None, None)
-    people = _people_of(scopes, keyset, tenant, request_people, exchange_id, holds)
+    people = _people_of(plan, scopes, keyset, tenant, request_people, exchange_id, holds)
     # The time of the reservation, not of the request: the upstream or the consent resolver may have taken long.
     reservation = meter.reserve(principal, ledger, plan, people, now_s())
     transforms = prepared.transforms
@@ -139,6 +141,7 @@ _worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gharial-large-bo
 
 
 def _people_of(
+    plan: Plan,
     scopes: Sequence[Scope],
     keyset: Keyset,
     tenant: str,
@@ -147,11 +150,19 @@ def _people_of(
     holds: Sequence[frozenset[int]] | None,
 ) -> tuple[ScopePeople, ...]:
     in_request = tuple(person_digest(keyset, tenant, space, text) for space, text in request_people)
+    own = [tuple(person_digest(keyset, tenant, space, text) for space, text in scope.subjects) for scope in scopes]
+    if plan.same:
+        named = [
+            tuple((space, digest) for (space, _), digest in zip(scope.subjects, digests, strict=True))
+            for scope, digests in zip(scopes, own, strict=True)
+        ]
+        # Whom the request names counts beside whoever is joined, where a value is shown of him alone.
+        alone = any(scope.cells and not scope.subjects for scope in scopes)
+        spaces = (space for space, _ in request_people)
+        own = list(join_ids(plan.same, named, zip(spaces, in_request, strict=True) if alone else ()))
     return tuple(
         ScopePeople(
-            tuple(person_digest(keyset, tenant, space, text) for space, text in scope.subjects)
-            or in_request
-            or (f"{_UNKNOWN}{exchange_id}:{index}",),
+            own[index] or in_request or (f"{_UNKNOWN}{exchange_id}:{index}",),
             scope.cells,
             holds[index] if holds is not None else frozenset(),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gharial.gate.same import find_together
 from gharial.model.finding import Kind, Scope, Transform
 from gharial.model.place import fold_fact
 from gharial.model.plan import Condition, Op, Plan
@@ -72,8 +73,10 @@ def find_holds(
     if not plan.conditions:
         return (frozenset(),) * len(scopes)
     told = _facts_told(plan, scopes, people)
+    together = find_together(plan.same, people) if plan.same else {}
+    _tell_of_others(told, together)
     groups = {
-        index: _groups(plan, index, scopes, people, transforms)
+        index: _groups(plan, index, scopes, people, together, transforms)
         for index, condition in enumerate(plan.conditions)
         if condition.fact == GROUP
     }
@@ -94,7 +97,7 @@ def find_holds(
     return tuple(found)
 
 
-_Told = dict[tuple[str, object], set[str]]
+_Told = dict[tuple[str, Person | int], set[str]]
 
 
 def _facts_told(plan: Plan, scopes: Sequence[Scope], people: Sequence[Sequence[Person]]) -> _Told:
@@ -107,6 +110,19 @@ def _facts_told(plan: Plan, scopes: Sequence[Scope], people: Sequence[Sequence[P
                 for owner in own or (at,):
                     told.setdefault((fact, owner), set()).add(text)
     return told
+
+
+def _tell_of_others(told: _Told, together: Mapping[Person, Person]) -> None:
+    """Let what is told of a person count for all who may be the same one; never in place of a fact that is missing.
+
+    So it only makes stricter: an id that somebody forged beside his own must not lend him its facts.
+    """
+    of_all: dict[tuple[str, Person], set[str]] = {}
+    joined = [(fact, owner, together[owner]) for fact, owner in told if isinstance(owner, tuple) and owner in together]
+    for fact, owner, lead in joined:
+        of_all.setdefault((fact, lead), set()).update(told[fact, owner])
+    for fact, owner, lead in joined:
+        told[fact, owner] = of_all[fact, lead]
 
 
 def _values_of(fact: str, at: int, own: Sequence[Person], told: _Told) -> list[set[str]]:
@@ -156,9 +172,13 @@ def _groups(
     index: int,
     scopes: Sequence[Scope],
     people: Sequence[Sequence[Person]],
+    together: Mapping[Person, Person],
     transforms: Sequence[Transform],
 ) -> list[int]:
-    """Return for each scope how many different people of this answer show the same results as it does."""
+    """Return for each scope how many different people of this answer show the same results as it does.
+
+    Those who may be the same person (`together`) are one: a crowd is never larger for it.
+    """
     shown = {cell: _telling(plan, index, cell, transforms) for cell in plan.conditions[index].cells}
     keys: list[tuple[object, ...]] = []
     members: dict[tuple[object, ...], set[object]] = {}
@@ -170,7 +190,7 @@ def _groups(
         )
         keys.append(key)
         # Records that name nobody can't be told apart from one another: together they count as one.
-        members.setdefault(key, set()).update(own or ("",))
+        members.setdefault(key, set()).update([together.get(person, person) for person in own] or ("",))
     return [len(members[key]) for key in keys]
 
 

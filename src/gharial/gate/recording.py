@@ -205,6 +205,7 @@ class Describer:
         return msgspec.structs.replace(
             found,
             scopes=tuple(recorded),
+            same=plan.same,
             subjects=tuple((at, leaf.subject) for at, leaf in enumerate(seen.leaves) if leaf.subject),
             facts=tuple(
                 (at, plan.cells[leaf.cell].fact)

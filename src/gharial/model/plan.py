@@ -215,7 +215,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     `params` are those of the path in the order of the route's template, then the others. `guardrails` are the names of
     those that may act for this class of caller, sorted. `probes` are folded field names by which this caller may not
     filter or sort. `json_in_strings` is how many levels of JSON text inside strings are opened. `needs_reference` is
-    empty, or the reason why only the reference executor can run this plan.
+    empty, or the reason why only the reference executor can run this plan. `same` are classes of id spaces that mean
+    the same people: a record that names one id of each is about one person (the gate's matter, not an executor's).
 
     `incoming` is how the bodies of this caller's requests are read, or None: they go to the upstream unread. In that
     plan what no cell covers passes, and there is one step, TOKEN, that means the reverse: a string that is a token of
@@ -244,6 +245,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     json_in_strings: int = 0
     lists: dict[str, tuple[str, ...]] = {}
     needs_reference: str = ""
+    same: tuple[tuple[str, ...], ...] = ()
     digest: str = ""
     incoming: Plan | None = None
 

@@ -15,6 +15,7 @@ Version 1. Members that are empty are left out.
 | `params` | the path's parameters: name, keyed digest, id space if it names a person |
 | `reidentified` | tag -> how many tokens became real values towards the upstream |
 | `scopes` | the records of the body: keyed digests of their people, facts about them, budgets crossed and charged |
+| `same` | id spaces that mean the same people, as the policy says |
 | `subjects`, `facts` | `[place, id space]`, `[place, fact]`: which places name people, and tell facts of them |
 | `consent` | keyed digest -> what the person consented to; missing where nobody was asked |
 | `fact_values` | fact -> the values that the policy itself names; another value stands as `*` in the scopes |
@@ -162,6 +163,7 @@ class RecordedExchange(msgspec.Struct, frozen=True, omit_defaults=True):
     params: tuple[RecordedParam, ...] = ()
     reidentified: dict[str, int] = {}
     scopes: tuple[RecordedScope, ...] = ()
+    same: tuple[tuple[str, ...], ...] = ()
     subjects: tuple[tuple[int, str], ...] = ()
     facts: tuple[tuple[int, str], ...] = ()
     consent: dict[str, tuple[str, ...]] | None = None

@@ -42,6 +42,10 @@ def find_warnings(policy: Policy) -> list[Problem]:
     for watch in policy.watch:
         what = f"'{watch.name}' is read and checked, but this version does not watch for it yet"
         found.append(Problem(policy.file, watch.line, watch.column, what))
+    for tag in policy.tags.values():
+        if tag.population:
+            what = f"the population of '{tag.subject}' is read and checked, but this version does not measure by it yet"
+            found.append(Problem(policy.file, tag.line, tag.column, what))
     found += _failing_expressions(policy)
     found += find_doubtful(uses_of(policy.grants, policy.never), policy.tags, policy.file)
     return sorted([*found, *_too_many_factors(policy)])

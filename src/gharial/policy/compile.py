@@ -73,6 +73,7 @@ def compile_plan(
         json_in_strings=policy.json_in_strings,
         lists=_lists(steps, policy),
         needs_reference=reference_reason(policy, tags),
+        same=_same(policy, cells),
         incoming=incoming_plan(policy, route, names, _opened(frozenset(policy.tags), applying), demanded),
     )
     if policy.redaction != plan.redaction:
@@ -182,6 +183,13 @@ def _lists(steps: Iterable[Step], policy: Policy) -> dict[str, tuple[str, ...]]:
     """The lists that the plan's steps choose from."""
     named = sorted({str(step.arg("list", "")) for step in steps if step.op is Op.SUBSTITUTE})
     return {name: policy.lists[name] for name in named}
+
+
+def _same(policy: Policy, cells: Sequence[Cell]) -> tuple[tuple[str, ...], ...]:
+    """The spaces of the same people of which two or more may stand in one body of this route."""
+    here = {cell.subject for cell in cells}
+    classes = (tuple(space for space in joined if space in here) for joined in policy.same)
+    return tuple(sorted(joined for joined in classes if len(joined) > 1))
 
 
 def _condition(atom: Atom, cells: Sequence[Cell], steps: Sequence[Step]) -> Condition:

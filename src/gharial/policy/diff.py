@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from gharial.model.errors import PolicyInvalid
 from gharial.model.place import BodyPath, parse_place
@@ -124,7 +125,8 @@ def diff_policies(old: Policy, new: Policy, max_classes: int = MAX_CLASSES) -> D
         _collect(rows, caller_class, _compare_plans(before, after, spots, people))
     if refused:
         left_out.append(f"{refused:,} classes of callers for which one of the two can't be compiled")
-    whole = {_mode_row(old, new): None} if old.mode is not new.mode else {}
+    whole = [_mode_row(old, new)] if old.mode is not new.mode else []
+    whole += _people_rows(old, new)
     changes = [
         *(Change(row.direction, "", row.place, row.before, row.after, "", "", ("",), ("",), "", 0) for row in whole),
         *(_change(row, kinds, of, found, people) for (row, kinds), of in rows.items()),
@@ -226,6 +228,24 @@ def _mode_row(old: Policy, new: Policy) -> _Row:
         Direction.MORE_OPEN if opens else Direction.STRICTER,
         "", "everything (mode)", f"mode {old.mode}", f"mode {new.mode}", "", "",
     )  # fmt: skip
+
+
+def _people_rows(old: Policy, new: Policy) -> Iterator[_Row]:
+    """Which ids are one person, and how many people there are: budgets, groups and what is watched hang on it."""
+    before, after = ({pair for spaces in policy.same for pair in combinations(spaces, 2)} for policy in (old, new))
+    crowds = any(grant.min_group for policy in (old, new) for grant in policy.grants)
+    for one, other in sorted(before ^ after):
+        texts = ("each id counts as a person", "ids of both in one record count as one person")
+        joins = (one, other) in after
+        place = f"people of {one} and {other} (same_as)"
+        # A budget reaches further where fewer are counted, but a group of people is smaller.
+        direction = Direction.OTHER if crowds else Direction.MORE_OPEN if joins else Direction.STRICTER
+        yield _Row(direction, "", place, *(texts if joins else texts[::-1]), "", "")
+    for space in sorted({*old.populations, *new.populations}):
+        said = [policy.populations.get(space, 0) for policy in (old, new)]
+        if said[0] != said[1]:
+            one, other = (f"{people:,}" if people else "not said" for people in said)
+            yield _Row(Direction.OTHER, "", f"population of {space}", one, other, "", "")
 
 
 def _refused_row(before: bool) -> _Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gharial.model.errors import PolicyInvalid
 from gharial.model.plan import Mode, Redaction, Unlisted
@@ -16,6 +16,7 @@ from gharial.policy.guardrails import Guardrail, parse_guardrails
 from gharial.policy.lists import parse_lists
 from gharial.policy.reading import Notes, choice_of, keyed, name_of
 from gharial.policy.redaction import parse_redaction
+from gharial.policy.spaces import Same, find_populations, find_same, note_spaces
 from gharial.policy.tags import Group, Tag, parse_tags
 from gharial.policy.uses import find_misuses, uses_of
 from gharial.policy.watch_syntax import Watch, parse_watch
@@ -26,7 +27,8 @@ KEYS = (
     "grants", "never", "watch", "tests",
 )  # fmt: skip
 """The keys of a policy."""
-_LATER = ("population",)
+_IN_TAGS = ("population", "same_as")
+"""Keys that stand in a tag and not beside the tags."""
 MAX_VERSION = 2**31
 MAX_JSON_LEVELS = 5
 """The most levels of JSON in strings."""
@@ -37,10 +39,11 @@ class Policy:
     """A policy without mistakes. `tags` and `groups` share one space of names; `grants`, `never`, `watch` are sorted.
 
     `countries` are the groups of countries that it knows, with their members. `json_in_strings` is how many levels of
-    JSON text in strings are opened. `lists` are what `substitute` chooses from.
+    JSON text in strings are opened. `lists` are what `substitute` chooses from. `same` are classes of id spaces that
+    mean the same people, `populations` says of some spaces how many people there are.
 
-    `file` is the name under which it was read; tags, groups, who, grants and
-    guardrails know their line and column in it.
+    `file` is the name under which it was read; tags, groups, who, grants and guardrails know their line and column in
+    it.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Policy:
     watch: tuple[Watch, ...]
     tests: tuple[PolicyCase, ...]
     file: str
+    same: Same = ()
+    populations: Mapping[str, int] = field(default_factory=dict)
 
     def get_grant(self, name: str) -> Grant:
         """Return the grant of this name. Raises KeyError."""
@@ -92,8 +97,13 @@ def parse_policy(text: str, file: str) -> Policy:
 
 
 def _parse_root(root: Node, notes: Notes) -> Policy:
-    keys = keyed(root, "a policy", notes, known=KEYS, required=("policy", "version", "tags"), later=_LATER)
+    keys = keyed(root, "a policy", notes, known=KEYS + _IN_TAGS, required=("policy", "version", "tags"))
     tags, groups = parse_tags(keys["tags"].value, notes) if "tags" in keys else ({}, {})
+    if "tags" in keys:
+        note_spaces(keys["tags"].value, tags, notes)
+    for name in _IN_TAGS:
+        if name in keys:
+            notes.add(keys[name], f"'{name}' stands in the tag that names the people, beside 'subject'")
     countries = parse_country_groups(keys["groups"].value if "groups" in keys else None, notes)
     who = parse_who(keys["who"].value, Vocabulary(countries), notes) if "who" in keys else {}
     names = Names(tags, groups, frozenset(who))
@@ -121,6 +131,8 @@ def _parse_root(root: Node, notes: Notes) -> Policy:
         watch=parse_watch(keys["watch"].value, notes) if "watch" in keys else (),
         tests=parse_cases(keys["tests"].value, frozenset(who), facts, notes) if "tests" in keys else (),
         file=notes.file,
+        same=find_same(tags.values()),
+        populations=find_populations(tags.values()),
     )
 
 

@@ -131,9 +131,19 @@ def explain_step(asked: Asked, place: str, tags: Sequence[str], step: Step | Non
         tuple(dict.fromkeys((step.tag, *tags))),
         str(technique),
         step.rule,
-        _why(step, considered, tags),
+        "; ".join([_why(step, considered, tags), *_people(asked.policy, tags)]),
         considered,
     )
+
+
+def _people(policy: Policy, tags: Sequence[str]) -> Iterator[str]:
+    """Say of a value that names a person what the policy says of all these people together."""
+    for space in sorted({policy.tags[tag].subject for tag in tags if tag in policy.tags} - {""}):
+        others = [other for spaces in policy.same if space in spaces for other in spaces if other != space]
+        if others:
+            yield f"the people of {space} are those of {' and '.join(others)} (same_as)"
+        if space in policy.populations:
+            yield f"there are {policy.populations[space]:,} people of {space}"
 
 
 def consider(asked: Asked, tag: str) -> Iterator[Considered]:

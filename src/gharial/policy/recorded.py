@@ -262,6 +262,9 @@ class People:
             return self._consent_holds(condition, scope.people)
         if condition.fact not in self.facts_known:
             return None
+        if self.plan.same and any(len(other.people) > 1 for other in self.exchange.scopes):
+            # What is told of one id may count for another; of which space an id is, is not recorded.
+            return None
         if not scope.people and condition.fact in self._told_of_nobody and self._has_lists():
             # Which values belong to a record that names nobody depends on what the plan opens.
             return None

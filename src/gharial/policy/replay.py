@@ -159,6 +159,9 @@ class _Trial:
         if exchange.cut or not exchange.scopes_known:
             self._note_uneven(exchange, before | {(b.grant, b.window_s) for b in tried.plan.budgets})
             return
+        if tried.plan.same != exchange.same:
+            # Records that name several ids count otherwise, and so does what was crossed.
+            self._note_uneven(exchange, {key for s in exchange.scopes if len(s.people) > 1 for key in s.charged})
         charged: list[set[BudgetKey]] = [set() for _ in exchange.scopes]
         for place in exchange.places:
             spots = tried.walker.spots(place.path, exchange.hidden)

@@ -37,14 +37,16 @@ MAX_TAGS = 2_000
 """Tags and groups of one policy."""
 MAX_SEGMENTS = 64
 """Segments of one path."""
-TAG_KEYS = ("find", "subject", "fact", "type", "detect", "where", "keys", "in")
+TAG_KEYS = ("find", "subject", "same_as", "population", "fact", "type", "detect", "where", "keys", "in")
 """The keys of a tag."""
 TYPES = ("date", "number", "string", "boolean")
 DETECTORS = ("email", "phone", "card", "iban", "ip")
 """What values may be recognised by, wherever they stand."""
 MAX_WHERE_VALUES = 100
+MAX_POPULATION = 10_000_000_000
+"""The most people that an id space may be said to have."""
 _RESERVED_FACTS = ("consent", "group")
-_LATER = ("same_as", "values")
+_LATER = ("values",)
 
 Where = tuple[tuple[str, tuple[str, ...]], ...]
 """(member, texts): the object that holds what is found must have one of these texts there; all folded, sorted."""
@@ -54,8 +56,9 @@ Where = tuple[tuple[str, tuple[str, ...]], ...]
 class Tag:
     """A name for a kind of sensitive data and its places, sorted.
 
-    `subject` is the id space if it names a person, `fact` the name of what it tells about a person, `type` the type of
-    its values; each may be empty. `detect` is the detector that recognises its values anywhere. With `keys` the names
+    `subject` is the id space if it names a person, `same_as` another one of the same people, `population` how many
+    there are (0: not said); `fact` is the name of what it tells about a person, `type` the type of its values; each may
+    be empty. `detect` is the detector that recognises its values anywhere. With `keys` the names
     of the found objects' members are the values.
     """
 
@@ -69,6 +72,8 @@ class Tag:
     detect: str = ""
     where: Where = ()
     keys: bool = False
+    same_as: str = ""
+    population: int = 0
 
     @property
     def body_paths(self) -> tuple[BodyPath, ...]:
@@ -158,6 +163,8 @@ def _parse_tag(entry: Entry, notes: Notes) -> Tag:
         detect=choice_of(keys["detect"].value, "detect", DETECTORS, notes) if "detect" in keys else "",
         where=_parse_where(keys["where"].value, notes) if "where" in keys else (),
         keys=_parse_keys(keys["keys"].value, notes) if "keys" in keys else False,
+        same_as=name_of(keys["same_as"].value, "same_as", notes) if "same_as" in keys else "",
+        population=_parse_population(keys["population"].value, notes) if "population" in keys else 0,
     )
     _check_combination(tag, keys, notes)
     return tag
@@ -165,6 +172,9 @@ def _parse_tag(entry: Entry, notes: Notes) -> Tag:
 
 def _check_combination(tag: Tag, keys: Mapping[str, Entry], notes: Notes) -> None:
     """Note keys that say nothing, or nothing safe, beside each other."""
+    for name in ("same_as", "population"):
+        if name in keys and "subject" not in keys:
+            notes.add(keys[name], f"'{name}' is about the people whom a tag names: it stands beside 'subject'")
     if tag.fact and (tag.params or tag.fields):
         notes.add(
             keys["fact"], "a fact about a person stands in the body; in a request it is not supported by this version"
@@ -240,6 +250,14 @@ def _parse_keys(node: Node, notes: Notes) -> bool:
         notes.add(node, "keys is true, or not there")
         return False
     return True
+
+
+def _parse_population(node: Node, notes: Notes) -> int:
+    value = node.value if isinstance(node, Scalar) and not node.quoted else None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_POPULATION:
+        return value
+    notes.add(node, f"population is a number of people, 1 to {MAX_POPULATION:,}")
+    return 0
 
 
 def _parse_where(node: Node, notes: Notes) -> Where:

@@ -16,6 +16,8 @@ from typing import Protocol
 
 from gharial.model.plan import Plan
 
+JOINED = "+"
+"""Between the digests of a person's ids, where several stand for one person; a digest has none."""
 _MAX_PLANS = 256
 _MAX_CELL_SETS = 4096
 _LONGEST_WINDOW_S = 35 * 86_400
@@ -34,6 +36,11 @@ class ChargeRow(Protocol):
     def person(self) -> str: ...
     @property
     def at_s(self) -> float: ...
+
+
+def join_digests(digests: Iterable[str]) -> str:
+    """Return what stands for a person who is named by several ids at once, and by nothing less."""
+    return JOINED.join(digests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,8 +312,8 @@ class _Reserving:
 
     def _scope(self, scope: ScopePeople, start: int, cost: _Clear) -> int:
         people = scope.people
-        if len(people) > 1:
-            people = tuple(dict.fromkeys(people))
+        if len(people) > 1 or JOINED in people[0]:
+            people = tuple(dict.fromkeys(p for person in people for p in _counted_as(person, cost.windows)))
         for counted, limit in cost.room:
             # The first line is the second one for a single person: nearly all scopes are, and it saves a call.
             if (len(counted) >= limit and people[0] not in counted) or (
@@ -398,6 +405,18 @@ def _has_room(counted: _Counted, limit: int, people: tuple[str, ...]) -> bool:
         return people[0] in counted or len(counted) < limit
     new = sum(person not in counted for person in people)
     return not new or len(counted) + new <= limit
+
+
+def _counted_as(person: str, windows: Sequence[_Counted]) -> tuple[str, ...]:
+    """Return the person; or its ids one by one, where all but one of them are counted already: it costs no more.
+
+    That one costs something: it may be somebody else's, and the others forged beside it.
+    """
+    if JOINED not in person or all(person in counted for counted in windows):
+        return (person,)
+    ids = tuple(person.split(JOINED))
+    few = all(sum(one not in counted for one in ids) <= 1 for counted in windows)
+    return ids if few else (person,)
 
 
 def _count(counted: _Counted, person: str, at_s: float) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.effort import examples
 
 from gharial.adapters.store import SqliteStore, open_store
-from gharial.crypto.keyset_history import KnownKey
+from gharial.crypto.keyset_history import Known, KnownKey
 from gharial.gate.ports import Charge, ClientRecord, CredentialRecord, IncidentRecord
 from gharial.model.errors import AlreadyExists, NotFound, StoreUnwritable
 
@@ -234,13 +234,14 @@ async def test_a_cancelled_caller_disturbs_nobody(reopen):
     assert {c.person for c in await store.load_charges(0.0)} == {"gone", "stays"}
 
 
-async def test_known_keys_are_kept_and_a_destruction_is_not_forgotten(reopen):
-    """Keys add up; that one was destroyed stays although it is seen alive again; `alone` forgets all others."""
+async def test_known_keys_are_kept_and_nothing_of_it_goes_back(reopen):
+    """Keys add up, a destruction stays though the key is seen alive again, no revision falls; `alone` forgets."""
     store = reopen()
-    await store.remember_keys([KnownKey("a", 1, False), KnownKey("a", 2, False)])
-    await store.remember_keys([KnownKey("a", 1, True), KnownKey("b", 1, False)])
-    await store.remember_keys([KnownKey("a", 1, False)])
-    kept = [KnownKey("a", 1, True), KnownKey("a", 2, False), KnownKey("b", 1, False)]
-    assert list(await reopen().load_known_keys()) == kept
-    await reopen().remember_keys([KnownKey("a", 1, False)], alone=True)
-    assert list(await reopen().load_known_keys()) == [KnownKey("a", 1, False)]
+    first, second = KnownKey("a", 1, False), KnownKey("a", 2, False)
+    await store.remember_keys(Known(frozenset([first, second]), {"a": 2}))
+    await store.remember_keys(Known(frozenset([replace(first, destroyed=True), KnownKey("b", 1, False)]), {"b": 9}))
+    await store.remember_keys(Known(frozenset([first]), {"a": 1}))
+    kept = frozenset([replace(first, destroyed=True), second, KnownKey("b", 1, False)])
+    assert await reopen().load_known_keys() == Known(kept, {"a": 2, "b": 9})
+    await reopen().remember_keys(Known(frozenset([first]), {"a": 1}), alone=True)
+    assert await reopen().load_known_keys() == Known(frozenset([first]), {"a": 1})

@@ -6,17 +6,17 @@ import asyncio
 import base64
 import json
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from support.gate_world import Answer, World
 
 from gharial.crypto.keyset import Keyset, KeyState, create_keyset, rotate, set_state
-from gharial.crypto.keyset_history import KnownKey, find_losses, known_keys
+from gharial.crypto.keyset_history import Known, KnownKey, find_losses, known_of
 from gharial.gate.keyring import Keyring
 from gharial.gate.outcome import BodyMode, ForwardHead, RequestHead, ResponseHead
 from gharial.gate.publish import Canary
+from gharial.model.caller import Caller
 from gharial.model.errors import GharialError, KeyFileOlder, KeyFileUnusable, StoreUnwritable
 
 SOURCE = random.Random(31).randbytes
@@ -29,30 +29,34 @@ class Memory:
     """A KeyMemory that keeps as the store does; `broken` refuses to write."""
 
     kept: dict[tuple[str, int], bool] = field(default_factory=dict)
+    revisions: dict[str, int] = field(default_factory=dict)
     broken: bool = False
 
-    async def load_known_keys(self) -> Sequence[KnownKey]:
-        return [KnownKey(*name, destroyed) for name, destroyed in self.kept.items()]
+    async def load_known_keys(self) -> Known:
+        return Known(frozenset(KnownKey(*name, dead) for name, dead in self.kept.items()), dict(self.revisions))
 
-    async def remember_keys(self, keys: Sequence[KnownKey], *, alone: bool = False) -> None:
+    async def remember_keys(self, known: Known, *, alone: bool = False) -> None:
         if self.broken:
             raise StoreUnwritable
         if alone:
             self.kept.clear()
-        for key in keys:
+            self.revisions.clear()
+        for key in known.keys:
             name = (key.keyset_id, key.key_id)
             self.kept[name] = key.destroyed or self.kept.get(name, False)
+        for keyset_id, revision in known.revisions.items():
+            self.revisions[keyset_id] = max(revision, self.revisions.get(keyset_id, 0))
 
 
 class KeyFile:
     """Stands for the file: what the next load finds."""
 
     def __init__(self, keyset: Keyset) -> None:
-        self.found: Keyset | GharialError = keyset
+        self.found: Keyset | Exception = keyset
 
     async def load(self) -> Keyset:
         await asyncio.sleep(0)
-        if isinstance(self.found, GharialError):
+        if isinstance(self.found, Exception):
             raise self.found
         return self.found
 
@@ -96,6 +100,23 @@ async def test_credentials_and_tokens_from_before_a_rotation_still_hold():
     seen = await world.call(f"/customers/{token}", Answer(ANN), as_="acme-billing")
     assert seen.request is not None
     assert seen.request.target == "/customers/42"
+
+
+async def test_plans_are_kept_and_transforms_are_not():
+    """Plans hold no key, so a swap costs no call a compilation; what holds a key is the new keyset's."""
+    world = World()
+    publisher = world.services.publisher
+    keyring, file, _ = a_keyring(world)
+    old = publisher.active
+    rule = world.services.routes.rules[0]
+    caller = Caller("default", "acme-billing")
+    before = old.prepare(rule, caller, 1.0)
+    file.found = rotate(world.services.keyset, SOURCE, 9.0)
+    await keyring.reload()
+    after = publisher.active.prepare(rule, caller, 1.0)
+    assert after.plan is before.plan
+    assert after.transforms is not before.transforms
+    assert old.prepare(rule, caller, 1.0).transforms is before.transforms
 
 
 async def test_a_candidate_set_of_policies_takes_the_new_keyset_too():
@@ -148,6 +169,31 @@ async def test_an_older_keyset_is_refused_by_the_id_of_the_key_that_it_lacks():
         await keyring.reload()
 
 
+async def test_a_state_that_an_older_copy_has_differently_is_noticed():
+    """A key that was disabled is enabled in an older copy, and no key is missing: its revision tells."""
+    world = World()
+    keyring, file, _ = a_keyring(world)
+    file.found = rotated = rotate(world.services.keyset, SOURCE, 9.0)
+    await keyring.reload()
+    file.found = set_state(rotated, rotated.keys[0].id, KeyState.DISABLED)
+    await keyring.reload()
+    file.found = rotated
+    with pytest.raises(KeyFileOlder, match="revision 2 of the keyset, and revision 3 was in use"):
+        await keyring.reload()
+
+
+async def test_a_failure_that_nobody_expected_keeps_the_old_keyset_and_shows_no_text():
+    """A bug while loading: the keyset stays, readiness tells its type alone."""
+    world = World()
+    keyring, file, _ = a_keyring(world)
+    old = world.services.keyset
+    file.found = RuntimeError("with a key in it")
+    with pytest.raises(RuntimeError):
+        await keyring.reload()
+    assert world.services.keyset is old
+    assert keyring.problem == "RuntimeError"
+
+
 async def test_what_can_not_be_remembered_is_not_used():
     """A key that seals tokens and is not remembered could be lost without a word: the old keyset stays."""
     world = World()
@@ -186,8 +232,8 @@ def test_losses_are_told_by_key_and_a_newer_keyset_has_none():
     life.append(set_state(life[-1], life[-1].keys[1].id, KeyState.DESTROYED))
     for at, earlier in enumerate(life):
         for later in life[at:]:
-            assert find_losses(known_keys(earlier), later) == ()
-    assert len(find_losses(known_keys(life[4]), life[2])) == 2
+            assert find_losses(known_of(earlier), later) == ()
+    assert len(find_losses(known_of(life[4]), life[2])) == 2
     other = create_keyset(SOURCE, 1.0)
-    (line,) = find_losses(known_keys(life[0]), other)
+    (line,) = find_losses(known_of(life[0]), other)
     assert life[0].keyset_id in line

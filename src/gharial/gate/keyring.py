@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gharial.crypto.keyset import Keyset
-from gharial.crypto.keyset_history import find_losses, known_keys
+from gharial.crypto.keyset_history import find_losses, known_of
 from gharial.gate.ports import KeyMemory
 from gharial.gate.publish import Publisher
 from gharial.model.errors import GharialError, KeyFileOlder
@@ -47,8 +47,9 @@ class Keyring:
             try:
                 keyset = await self._load()
                 await check_and_remember(keyset, self._memory)
-            except GharialError as error:
-                self.problem = str(error)
+            except Exception as error:
+                # Of what nobody expected not even the text is shown: it could quote what was read.
+                self.problem = str(error) if isinstance(error, GharialError) else type(error).__name__
                 self.counts.rejected += 1
                 raise
             # Between here and the next await no call runs: all that begin from now on have the new keyset.
@@ -73,13 +74,13 @@ class Keyring:
 
 async def check_and_remember(keyset: Keyset, memory: KeyMemory) -> None:
     """Keep the keys of a keyset that is about to be used. Raises KeyFileOlder if it lacks one that was kept before."""
-    known = set(await memory.load_known_keys())
+    known = await memory.load_known_keys()
     losses = find_losses(known, keyset)
     if losses:
         raise KeyFileOlder(
             f"the key file is an older copy, or of another keyset: {'; '.join(losses)}; restore the newest one, or "
             "accept the loss: stop the gateway, then 'gharial keys import FILE --replace'"
         )
-    fresh = [key for key in known_keys(keyset) if key not in known]
-    if fresh:
-        await memory.remember_keys(fresh)
+    found = known_of(keyset)
+    if not found.keys <= known.keys or known.revisions.get(keyset.keyset_id) != keyset.revision:
+        await memory.remember_keys(found)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gharial.crypto.keyset_history import KnownKey
+from gharial.crypto.keyset_history import Known
 from gharial.gate.routes import RouteKind
 from gharial.model.incident import IncidentRecord as IncidentRecord
 from gharial.model.publication import PublicationRecord
@@ -114,11 +114,13 @@ class Store(Protocol):
 class KeyMemory(Protocol):
     """What is kept of keys that were in use, durable when a call returns; raises StoreUnwritable if it is not."""
 
-    async def load_known_keys(self) -> Sequence[KnownKey]:
-        """All of them."""
+    async def load_known_keys(self) -> Known:
+        """All of it."""
 
-    async def remember_keys(self, keys: Sequence[KnownKey], *, alone: bool = False) -> None:
-        """Keep these too, or these alone. That a key was destroyed is not forgotten by a key that is alive again."""
+    async def remember_keys(self, known: Known, *, alone: bool = False) -> None:
+        """Keep this too, or this alone. A destruction is not forgotten by a key that is alive again, nor a revision by
+        an older one.
+        """
 
 
 class ProxyRoutes(Protocol):

@@ -11,6 +11,7 @@ the way that the proxy announced for it.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
@@ -58,7 +59,7 @@ class ActivePolicies:
         self._deciders = {name: Decider(policy) for name, policy in self.policies.items()}
         self.keyset = keyset
         self._plans: _Kept[Plan] = _Kept(MAX_PLANS, MAX_PLAN_PARTS, lambda plan: len(plan.nodes) + len(plan.steps))
-        self._transforms: _Kept[tuple[Transform, ...]] = _Kept(MAX_TRANSFORM_SETS, MAX_TRANSFORMS, len)
+        self._transforms = _no_transforms()
         self._conditions: _Kept[Conditions] = _Kept(MAX_PLANS, MAX_PLANS, lambda _: 1)
 
     def prepare(self, rule: RouteRule, caller: Caller, now_s: float) -> Prepared:
@@ -80,11 +81,22 @@ class ActivePolicies:
         )
         return Prepared(plan, transforms, self._conditions.get(plan.digest, lambda: conditions_of(plan)))
 
+    def under(self, keyset: Keyset) -> ActivePolicies:
+        """Return this set under another keyset. Plans hold no key, so they are kept; transforms are made anew."""
+        fresh = copy.copy(self)
+        fresh.keyset = keyset
+        fresh._transforms = _no_transforms()  # noqa: SLF001 - of its own kind
+        return fresh
+
     def kind(self, rule: RouteRule) -> RouteKind:
         """Return what is done on a route under these policies."""
         if rule.kind is RouteKind.PASS:
             return RouteKind.PASS
         return RouteKind.SHADOW if self.policies[rule.policy].mode is Mode.SHADOW else RouteKind.PROTECT
+
+
+def _no_transforms() -> _Kept[tuple[Transform, ...]]:
+    return _Kept(MAX_TRANSFORM_SETS, MAX_TRANSFORMS, len)
 
 
 _BODY_MODE = {RouteKind.PROTECT: BodyMode.BUFFERED, RouteKind.SHADOW: BodyMode.STREAMED, RouteKind.PASS: BodyMode.NONE}
@@ -130,16 +142,15 @@ class Publisher:
         return self.active.keyset
 
     def renew(self, keyset: Keyset) -> None:
-        """Put a keyset in the place of the active one, and make all transforms anew, as calls need them.
+        """Put a keyset in the place of the active one; all transforms are made anew, as calls need them.
 
         What runs goes on with the set of policies that it began with, and so with that set's keyset.
         """
-        self.active = ActivePolicies(self.active.policies, keyset, self._random)
+        self.active = self.active.under(keyset)
         if self.canary is not None:
-            candidate = ActivePolicies(self.canary.policies.policies, keyset, self._random)
-            self.canary = replace(self.canary, policies=candidate)
+            self.canary = replace(self.canary, policies=self.canary.policies.under(keyset))
         if self.next is not None:
-            self.next.policies = ActivePolicies(self.next.policies.policies, keyset, self._random)
+            self.next.policies = self.next.policies.under(keyset)
 
     def publish(self, policies: Mapping[str, Policy]) -> None:
         """Put a new set in the place of the active one; a candidate ends. What runs goes on with the set it has."""

@@ -25,7 +25,7 @@ from gharial.adapters.key_file import (
 from gharial.crypto.kek import Kek, LocalKek
 from gharial.crypto.keyfile import unwrap_keyset, wrap_keyset
 from gharial.crypto.keyset import Keyset, KeyState, create_keyset, new_kek, parse_kek, rotate, set_state
-from gharial.crypto.keyset_history import find_losses, known_keys
+from gharial.crypto.keyset_history import find_losses, known_of
 from gharial.model.errors import AlreadyExists, KeyNeeded
 from gharial.settings import load_settings
 from gharial.wiring.operator import gate_answers
@@ -127,7 +127,7 @@ class KeyDesk:
                 return keyset
             if self.key_file.exists():
                 present = unwrap_keyset(read_key_file(self.key_file), kek)
-                losses = find_losses(known_keys(present), keyset)
+                losses = find_losses(known_of(present), keyset)
                 if losses:
                     raise KeyNeeded(
                         f"{source} is older than {self.key_file}, or of another keyset: {'; '.join(losses)}; "
@@ -147,7 +147,7 @@ class KeyDesk:
         store = open_store(path)
         try:
             replace_key_file(self.key_file, data)
-            await store.remember_keys(known_keys(keyset), alone=True)
+            await store.remember_keys(known_of(keyset), alone=True)
         finally:
             store.close()
 

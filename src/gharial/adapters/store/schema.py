@@ -64,6 +64,10 @@ STEPS: tuple[Step, ...] = (
             PRIMARY KEY (keyset_id, key_id)
         ) WITHOUT ROWID""",
     ),
+    (
+        # The newest revision of each keyset that was in use.
+        "CREATE TABLE known_keyset (keyset_id TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID",
+    ),
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from gharial.adapters.group_thread import GroupThread, Reply, answer_all
 from gharial.adapters.store.ownership import OwnerLock
 from gharial.adapters.store.schema import migrate, read_version
-from gharial.crypto.keyset_history import KnownKey
+from gharial.crypto.keyset_history import Known, KnownKey
 from gharial.gate.ports import Charge, ClientRecord, CredentialRecord, IncidentRecord
 from gharial.model.errors import AlreadyExists, GharialError, NotFound, StoreInUse, StoreUnwritable
 from gharial.model.publication import PublicationRecord
@@ -203,18 +203,25 @@ class SqliteStore:
 
     # --- keys that were in use --------------------------------------------------------------------------------------
 
-    async def load_known_keys(self) -> Sequence[KnownKey]:
+    async def load_known_keys(self) -> Known:
         """See `gate.ports.KeyMemory`."""
-        return await self._read(lambda db: [KnownKey(row[0], row[1], bool(row[2])) for row in db.execute(_KNOWN_KEYS)])
 
-    async def remember_keys(self, keys: Sequence[KnownKey], *, alone: bool = False) -> None:
+        def run(db: sqlite3.Connection) -> Known:
+            keys = frozenset(KnownKey(row[0], row[1], bool(row[2])) for row in db.execute(_KNOWN_KEYS))
+            return Known(keys, dict(db.execute(_KNOWN_KEYSETS)))
+
+        return await self._read(run)
+
+    async def remember_keys(self, known: Known, *, alone: bool = False) -> None:
         """See `gate.ports.KeyMemory`."""
-        rows = [(key.keyset_id, key.key_id, key.destroyed) for key in keys]
+        rows = [(key.keyset_id, key.key_id, key.destroyed) for key in known.keys]
 
         def run(db: sqlite3.Connection) -> None:
             if alone:
                 db.execute("DELETE FROM known_key")
+                db.execute("DELETE FROM known_keyset")
             db.executemany(_REMEMBER_KEY, rows)
+            db.executemany(_REMEMBER_KEYSET, list(known.revisions.items()))
 
         await self._write(run)
 
@@ -365,6 +372,9 @@ _PUT_INCIDENT = (
 _INCIDENTS = f"SELECT {', '.join(_INCIDENT_COLUMNS)} FROM incident ORDER BY opened_s DESC, incident_id DESC LIMIT ?"  # noqa: S608
 
 _KNOWN_KEYS = "SELECT keyset_id, key_id, destroyed FROM known_key ORDER BY keyset_id, key_id"
+_KNOWN_KEYSETS = "SELECT keyset_id, revision FROM known_keyset"
+_REMEMBER_KEYSET = """INSERT INTO known_keyset (keyset_id, revision) VALUES (?, ?)
+    ON CONFLICT (keyset_id) DO UPDATE SET revision = max(revision, excluded.revision)"""
 _REMEMBER_KEY = """INSERT INTO known_key (keyset_id, key_id, destroyed) VALUES (?, ?, ?)
     ON CONFLICT (keyset_id, key_id) DO UPDATE SET destroyed = max(destroyed, excluded.destroyed)"""
 

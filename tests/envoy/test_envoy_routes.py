@@ -12,9 +12,12 @@ from support.gateway import until
 from support.upstreams import Raw, SeenRequest, Upstream, an_upstream, json_answer
 
 from gharial.adapters.envoy.config import EnvoyRoute, RouteFile, route_file
+from gharial.adapters.envoy.process import EnvoyAdmin
+from gharial.adapters.envoy.routes import EnvoyRoutes
 from gharial.adapters.replace_file import replace_file
 from gharial.gate.outcome import BodyMode
-from gharial.gate.routes import RouteKind
+from gharial.gate.routes import RouteKind, RouteRule, parse_template
+from gharial.model.errors import ProxyNotChanged
 
 pytestmark = pytest.mark.envoy
 
@@ -122,3 +125,29 @@ async def test_without_the_file_envoy_does_not_start():
             async with a_gateway(upstream.url, ScriptedExchange, change_routes=none):
                 pass
         assert upstream.seen == []
+
+
+async def test_routes_that_are_told_already_are_left_alone_and_others_replace_them(tmp_path):
+    """The same routes leave the file as it is; others are written as a whole, for its owner alone."""
+    path = tmp_path / "routes.json"
+    of = settings_for({"api": {"url": "http://127.0.0.1:9"}}, port=1)
+    rule = RouteRule("any", parse_template("GET /any"), RouteKind.PROTECT, "p")
+    envoy = EnvoyRoutes(of, [rule], path, EnvoyAdmin(tmp_path / "none.sock"), within_s=0.05)
+    inodes = []
+    for kind in (RouteKind.PROTECT, RouteKind.PROTECT, RouteKind.SHADOW):
+        envoy.tell({"any": kind})
+        inodes.append(path.stat().st_ino)
+        assert ("STREAMED" in path.read_text()) is (kind is RouteKind.SHADOW)
+    assert (inodes[0] == inodes[1] != inodes[2], path.stat().st_mode & 0o777) == (True, 0o600)
+    assert await envoy.is_taken() is None
+    with pytest.raises(ProxyNotChanged, match="gharial status"):
+        await envoy.until_taken()
+
+
+def test_a_file_that_cant_be_written_is_an_error_that_names_it(tmp_path):
+    """A publication must not wait for an Envoy that nobody could tell."""
+    of = settings_for({"api": {"url": "http://127.0.0.1:9"}}, port=1)
+    rule = RouteRule("any", parse_template("GET /any"), RouteKind.PROTECT, "p")
+    envoy = EnvoyRoutes(of, [rule], tmp_path / "gone" / "routes.json", EnvoyAdmin(tmp_path / "none.sock"))
+    with pytest.raises(ProxyNotChanged, match=r"gone/routes\.json"):
+        envoy.tell({"any": RouteKind.PROTECT})

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.gate_world import POLICY, World
 
 from gharial.crypto.keyset import create_keyset
 from gharial.gate.outcome import BodyMode, ForwardBody, RequestHead, ResponseHead
-from gharial.gate.publishing import PolicyText, Publishing, Readiness
+from gharial.gate.publishing import QUIET_ROUNDS, PolicyText, Publishing, Readiness
 from gharial.gate.routes import RouteKind
 from gharial.model.errors import (
     NotFound,
@@ -21,6 +23,7 @@ from gharial.model.errors import (
     ProxyNotChanged,
     StoreUnwritable,
 )
+from gharial.policy.document import parse_policy
 
 ANN = {"customerId": "42", "fullName": "Ann Lee", "plan": "gold"}
 OPENER = POLICY.replace("version: 7", "version: 8").replace(
@@ -195,7 +198,7 @@ async def test_a_selector_that_no_reader_can_run_is_found_before_a_call_is():
 async def under_way(before: str, after: str, **more: Any) -> tuple[World, FakeProxy, asyncio.Task[list[str]]]:
     """A world in which `after` is being published over `before`, and the proxy has not followed yet."""
     world, proxy = World(before), FakeProxy()
-    publish, _ = publishing(world, proxy=proxy, quiet_s=0, **more)
+    publish, _ = publishing(world, proxy=proxy, **{"quiet_s": 0, **more})
     await publish.remember_start(text(before))
     task = asyncio.create_task(publish.publish(text(after)))
     asked = asyncio.create_task(proxy.asked.wait())
@@ -254,6 +257,48 @@ async def test_a_route_whose_mode_stays_keeps_to_the_active_set_until_the_swap()
     await task
 
 
+async def test_rolling_back_does_not_lead_to_what_was_withdrawn():
+    """It never was active: the text before the active one is meant, as if nobody had tried."""
+    world, proxy = World(POLICY), FakeProxy()
+    publish, _ = publishing(world, proxy=proxy, quiet_s=0)
+    await publish.remember_start(text(POLICY))
+    await publish.publish(text(OPENER))
+    proxy.error = ProxyNotChanged("no")
+    for _ in range(2):
+        with pytest.raises(ProxyNotChanged):
+            await publish.publish(text(SHADOW))
+        assert (await publish.rollback_text("customer-data", None)).text == POLICY
+    assert [r.action for r in await publish.history()] == ["withdraw", "publish"] * 2 + ["publish", "start"]
+    assert (await publish.rollback_text("customer-data", 3)).text == SHADOW
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(st.sampled_from(["prepare", "promote", "withdraw", *BodyMode]), max_size=12), enforced=st.booleans()
+)
+async def test_no_body_that_is_not_held_back_passes_without_a_set_that_says_shadow(steps, enforced):
+    """Whatever is held, promoted or withdrawn in which order: a call that is not refused is decided by a set that is
+    active or held, and enforced unless that set says shadow."""
+    world = World(POLICY if enforced else SHADOW)
+    publisher = world.services.publisher
+    for step in steps:
+        sets = [publisher.active, *([publisher.next.policies] if publisher.next else [])]
+        modes = {held.policies["customer-data"].mode.value for held in sets}
+        if step == "prepare":
+            other = SHADOW if "enforce" in {p.mode.value for p in publisher.active.policies.values()} else POLICY
+            publisher.prepare({"customer-data": parse_policy(other, "policy.yaml")})
+        elif step == "withdraw":
+            publisher.withdraw()
+        elif step == "promote":
+            if publisher.next is not None:
+                publisher.promote()
+        else:
+            seen = await mode_of(world, step)
+            assert seen in {"gate.protocol", *modes}
+            assert seen != "enforce" or step is BodyMode.BUFFERED
+            assert seen != "gate.protocol" or step is not BodyMode.BUFFERED
+
+
 @pytest.mark.parametrize("error", [ProxyNotChanged("no"), RuntimeError("a bug")])
 async def test_a_proxy_that_does_not_follow_leaves_the_old_policies_active(error):
     """The proxy is told the old modes again, what fits only the new ones is refused at once, the history tells both."""
@@ -268,6 +313,22 @@ async def test_a_proxy_that_does_not_follow_leaves_the_old_policies_active(error
     assert await mode_of(world, BodyMode.BUFFERED) == "enforce"
     assert [r.action for r in await publish.history()] == ["withdraw", "publish", "start"]
     assert bool(readiness.problems) is isinstance(error, ProxyNotChanged)
+
+
+async def test_a_proxy_that_cant_be_told_leaves_the_old_policies_active():
+    """What can't be written for it is not waited for; the error is the one of the telling."""
+
+    class Deaf(FakeProxy):
+        def tell(self, kinds: Mapping[str, RouteKind]) -> None:
+            raise ProxyNotChanged("can't be written")
+
+    world = World(POLICY)
+    publish, readiness = publishing(world, proxy=Deaf(), quiet_s=0)
+    await publish.remember_start(text(POLICY))
+    with pytest.raises(ProxyNotChanged, match="can't be written"):
+        await publish.publish(text(SHADOW))
+    assert await mode_of(world, BodyMode.STREAMED) == "gate.protocol"
+    assert readiness.problems == ("can't be written",)
 
 
 async def test_a_mode_that_cant_be_kept_for_a_restart_does_not_become_active():
@@ -296,14 +357,18 @@ async def test_what_is_kept_for_a_restart_is_kept_only_after_the_proxy_has_follo
 
 async def test_calls_that_come_late_put_the_swap_off_and_not_for_ever():
     """As long as calls come in a mode of before, they are served so; after some rounds the rest is refused."""
-    world, proxy, task = await under_way(SHADOW, POLICY)
+    quiet_s = 0.005
+    world, proxy, task = await under_way(SHADOW, POLICY, quiet_s=quiet_s)
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
     proxy.follows.set()
-    served = 0
-    while await mode_of(world, BodyMode.STREAMED) == "shadow":
-        served += 1
+    seen = "shadow"
+    while seen == "shadow":
         await asyncio.sleep(0)
-    assert served > 1
+        seen = await mode_of(world, BodyMode.STREAMED)
+    assert seen == "gate.protocol"
     assert await task == ["customer-data"]
+    assert loop.time() - began_s >= 0.9 * quiet_s * QUIET_ROUNDS
 
 
 async def test_a_mode_that_stays_is_no_matter_of_the_proxy():

@@ -52,6 +52,9 @@ QUIET_S = 0.5
 QUIET_ROUNDS = 10
 """How often that is waited for. What still comes in a mode of before after that is refused."""
 
+WITHDRAW = "withdraw"
+"""The action in the history by which what was active is so again, because the proxy did not follow."""
+
 RunTests = Callable[[Policy, RouteTable], Sequence[str]]
 """Runs a policy's own tests; returns a line for each that fails, as `file:line: what`."""
 
@@ -169,7 +172,7 @@ class Publishing:
         """Note in the history that what was active is so again. If that fails, the next start notes it."""
         with contextlib.suppress(GharialError):
             policies = {policy.name: policy for policy in (parse_policy(t.text, t.file) for t in self._active_texts)}
-            await self._remember(self._active_texts, policies, "withdraw", {}, forced=False)
+            await self._remember(self._active_texts, policies, WITHDRAW, {}, forced=False)
 
     def _kinds(self, policies: ActivePolicies) -> dict[str, RouteKind]:
         return {rule.name: policies.kind(rule) for rule in self._routes.rules}
@@ -190,13 +193,14 @@ class Publishing:
     async def rollback_text(self, policy: str, number: int | None) -> PublicationRecord:
         """Return the publication to go back to: the one with this number, or the one before the active one.
 
-        Raises NotFound.
+        What was withdrawn was never active, and is gone back to by its number only. Raises NotFound.
         """
         history = [record for record in await self._store.load_publications() if record.policy == policy]
         if number is not None:
             found = [record for record in history if record.number == number]
         else:
-            found = [record for record in history if history and record.digest != history[0].digest]
+            were_active = _without_withdrawn(history)
+            found = [record for record in were_active if record.digest != were_active[0].digest]
         if not found:
             raise NotFound(f"there is no earlier publication of '{policy}'; 'gharial policy history' shows all")
         return found[0]
@@ -297,3 +301,17 @@ class Publishing:
         if records:
             await self._store.add_publications(records)
         return [record.policy for record in records]
+
+
+def _without_withdrawn(history: Sequence[PublicationRecord]) -> list[PublicationRecord]:
+    """Return the history of one policy, newest first, without withdrawals and what they took back."""
+    found = []
+    skip = 0
+    for record in history:
+        if record.action == WITHDRAW:
+            skip += 1
+        elif skip:
+            skip -= 1
+        else:
+            found.append(record)
+    return found

@@ -251,16 +251,31 @@ async def test_a_token_beside_its_place_in_a_form_is_refused(body: str):
     assert refused(await posted(world, body.replace("{}", token), FORM)) == "token.refused"
 
 
-@pytest.mark.parametrize("body", ["a=\xff", "a=1\r\nb=2", "a b=1", "_charset_=utf-16&a=1", "%ff=1", "&" * 1001, "a=\0"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a=\xff",
+        '{"accountNumber":1}',
+        "[1]=\\",
+        "a=1\r\nb=2",
+        "&" * 500 + ";" * 500,
+        "a b=1",
+        "_charset_=utf-16&a=1",
+        "%ff=1",
+        "&" * 1001,
+        "a=\0",
+    ],
+)
 async def test_a_form_that_cant_be_read_one_way_is_refused(body: str):
-    """Raw bytes, blanks and other charsets are not guessed at."""
+    """Raw bytes, blanks, other charsets, and JSON that is called a form, are not guessed at."""
     assert refused(await posted(a_world(), body.encode("latin-1"), FORM)) == "request.malformed"
 
 
 async def test_a_form_against_a_path_of_any_name_is_refused():
     """Where a tag finds members of any name a form has no name to look for."""
-    world = a_world(POLICY.replace("'$.from.account'", "'$.*'"))
-    assert refused(await posted(world, "a=1", FORM)) == "request.unreadable"
+    for path in ("$.*", "$", "$[0]", "$[*]"):
+        world = a_world(POLICY.replace("'$.from.account'", f"'{path}'"))
+        assert refused(await posted(world, "a=1", FORM)) == "request.unreadable"
 
 
 # --- nothing but tokens -------------------------------------------------------------------------------------------

@@ -177,10 +177,31 @@ async def test_who_may_not_reidentify_sends_texts():
     assert (await world.call(f"/customers?id={token}")).request.target is None
 
 
-@pytest.mark.parametrize("query", ["account=%ff", "%ffaccount=1", "x=1&%c3=2", "&".join(["x=1"] * 1001)])
+@pytest.mark.parametrize(
+    "query", ["account=%ff", "%ffaccount=1", "x=1&%c3=2", "&".join(["x=1"] * 1001), ";" * 1000, "x\xff=1"]
+)
 async def test_a_query_that_cant_be_read_one_way_is_refused(query: str):
     """Names and tagged values that are not UTF-8, and very many parameters, are not guessed at."""
     assert refused(await a_world().call(f"/customers?{query}", as_="acme-billing")) == "request.malformed"
+
+
+async def test_very_many_cookies_are_not_judged():
+    """Nobody needs so many, and each costs time; those that only some servers tell apart count too."""
+    world = a_world()
+    for cookies in ("a=1; " * 1001, "a=1, " * 1001):
+        seen = await world.call("/customers", headers=[("cookie", cookies)], as_="acme-billing")
+        assert refused(seen) == "request.malformed"
+
+
+async def test_raw_bytes_in_a_query_are_read_as_the_upstream_reads_them():
+    """A name outside ASCII is the tagged one, percent-encoded or raw; another normal form of it is alike."""
+    world = World(POLICY.replace("query:account", "query:numéro"), ROUTES)
+    token = await a_token(world, "accountNumber", "A1")
+    for name in ("num%C3%A9ro", "numéro".encode().decode("latin-1")):
+        seen = await world.call(f"/customers?{name}={token}", as_="acme-billing")
+        assert seen.request.target == f"/customers?{name}=A1"
+    seen = await world.call(f"/customers?nume%CC%81ro={token}", as_="acme-billing")
+    assert refused(seen) == TOKEN_REFUSED
 
 
 async def test_control_characters_never_come_out_of_a_token():

@@ -179,6 +179,16 @@ async def test_a_body_in_chunks_and_a_form_are_read_as_well(world: World):
     assert world.asked.all("transfer-encoding") == []
 
 
+async def test_a_client_that_waits_for_100_gets_it(world: World):
+    """`Expect: 100-continue`, as curl sends it with larger bodies, is answered before the body is asked of anybody."""
+    account = (await world.record(world.acme))["accountNumber"]
+    body = json.dumps({"accountNumber": account}).encode()
+    head = f"POST /customers/x HTTP/1.1\r\nhost: g\r\nx-api-key: {world.acme}\r\n{JSON}\r\nexpect: 100-continue\r\n"
+    raw = await world.home.raw(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+    assert raw.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    assert world.asked.body == f'{{"accountNumber":{ACCOUNT}}}'.encode()
+
+
 async def test_requests_without_a_body_go_on(world: World):
     """A GET needs no content type, nor does a POST of nothing; who may not re-identify sends what he likes."""
     for method in ("GET", "POST", "DELETE"):

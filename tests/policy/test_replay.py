@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -314,6 +315,22 @@ def test_tokens_that_would_no_longer_be_accepted():
     assert [(c.place, c.before, c.after, c.count) for c in found.changes] == [
         ("path", "token accepted", "token not accepted", 1)
     ]
+
+
+def test_tokens_of_bodies_are_accepted_as_before():
+    """A token that came in a body, of a tag that no path of a request finds, is no news unless the right goes."""
+    opening = BASE.replace("to: care,", "to: care, reidentify: [email],")
+    (exchange,) = traffic(opening, [("/customers", PAGE, "clerk-1")])
+    came = [msgspec.structs.replace(exchange, reidentified={"email": 1})]
+    assert not again(came, opening.replace("version: 1", "version: 2")).changes
+    assert [(c.after, c.tag) for c in again(came, BASE).changes] == [("token not accepted", "email")]
+
+
+def test_plain_ids_that_may_be_refused_are_left_out_and_said():
+    """Whether a caller sent tokens is not recorded, so what `only_tokens` would refuse can't be told."""
+    exchanges = traffic(BASE, [("/customers", PAGE, "clerk-1")])
+    found = again(exchanges, BASE + "never: [{ never: no-guessing, only_tokens: person }]\n")
+    assert any("plain ids" in what for what in found.left_out)
 
 
 def test_json_in_strings_that_was_not_opened_is_unknown():

@@ -7,6 +7,7 @@ pass by in silence where it matters (`Change.refuse_alike`).
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -20,7 +21,10 @@ from gharial.model.place import fold_name
 from gharial.model.plan import Param
 
 MAX_PARAMETERS = 1_000
-"""Parameters of a query, and cookies of a request, that are looked at; with more it is refused."""
+"""Parameters of a query or form, and cookies of a request, that are looked at; with more it is refused.
+
+Separators that only some servers heed count too.
+"""
 MAX_DECODINGS = 5
 """How often a name is percent-decoded to see what some server may take it for."""
 
@@ -53,10 +57,10 @@ def rewrite_query(
     """
     if not query:
         return None
+    if query.count("&") + query.count(";") >= MAX_PARAMETERS:
+        raise RequestMalformed("there are too many parameters to be judged")
     find = find or params.get
     parts = query.split("&")
-    if len(parts) > MAX_PARAMETERS:
-        raise RequestMalformed("the query has too many parameters to be judged")
     changed = False
     for at, part in enumerate(parts):
         raw_name, _, raw_value = part.partition("=")
@@ -104,9 +108,10 @@ def rewrite_cookies(headers: Headers, params: Mapping[str, Param], change: Chang
     Raises TokenRefused for a value that can't be a cookie's (RFC 6265, section 4.1.1, or empty), and RequestMalformed
     for more than MAX_PARAMETERS cookies.
     """
-    parts = [part.strip(" \t") for value in all_values(headers, "cookie") for part in value.split(";")]
-    if len(parts) > MAX_PARAMETERS:
-        raise RequestMalformed("the request has too many cookies to be judged")
+    joined = ";".join(all_values(headers, "cookie"))
+    if joined.count(";") + joined.count(",") >= MAX_PARAMETERS:
+        raise RequestMalformed("there are too many cookies to be judged")
+    parts = [part.strip(" \t") for part in joined.split(";")]
     changed = False
     for at, part in enumerate(parts):
         raw_name, _, raw_value = part.partition("=")
@@ -130,24 +135,28 @@ def rewrite_cookies(headers: Headers, params: Mapping[str, Param], change: Chang
 
 
 def _decoded(text: str) -> str:
-    """Decode a name or value of a query once, as `application/x-www-form-urlencoded` is."""
-    if "%" not in text:
+    """Decode a name or value of a query once, as `application/x-www-form-urlencoded` is.
+
+    The text holds bytes, as latin-1: what was sent raw is read as UTF-8, as an upstream would.
+    """
+    if "%" not in text and text.isascii():
         return text.replace("+", " ")
     try:
-        return unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
-    except UnicodeDecodeError:
-        raise RequestMalformed("a parameter of the query is not UTF-8") from None
+        return unquote_to_bytes(text.replace("+", " ").encode("latin-1")).decode("utf-8")
+    except UnicodeError:
+        raise RequestMalformed("a parameter is not UTF-8") from None
 
 
 def _judge_alike(name: str, value: str, params: Mapping[str, Param], change: Change) -> None:
     folded = _fold(name)
     words = set(_words_of(folded))
     head = re.split(r"[\[\0]", folded, maxsplit=1)[0]
+    wholes = (_joined(head), _joined(folded))
     for tagged, param in params.items():
-        own = _fold(tagged)
-        if _joined(head) == _joined(own) or _joined(folded) == _joined(own):
+        own = _joined_name(tagged)
+        if own in wholes:
             change.refuse_alike(param, _settled(value), same=True)
-        elif _joined(own) in words:
+        elif own in words:
             change.refuse_alike(param, _settled(value), same=False)
 
 
@@ -174,6 +183,12 @@ def _settled(text: str) -> str:
 def _fold(name: str) -> str:
     """Return a name as the most forgiving server would read it."""
     return fold_name(unicodedata.normalize("NFKC", _settled(name)).replace("%", "").strip())
+
+
+@functools.lru_cache(maxsize=1_024)
+def _joined_name(name: str) -> str:
+    """Return what a tagged name is compared by; policies have few of them."""
+    return _joined(_fold(name))
 
 
 def _joined(name: str) -> str:

@@ -496,6 +496,8 @@ def _rebased_location(head: ResponseHead, rule: RouteRule) -> Headers:
 
 def _proxy_failure(head: ResponseHead) -> GharialError:
     """Return what an answer of the proxy's own stands for."""
+    if "request_overall_timeout" in head.proxy_detail:
+        return RequestMalformed(head.proxy_detail)
     if head.status == 504 or "timeout" in head.proxy_detail:
         return UpstreamTimeout(head.proxy_detail)
     if "request_payload" in head.proxy_detail:

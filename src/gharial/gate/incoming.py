@@ -5,6 +5,7 @@ By the plan's `incoming`, which says where; what is no token there stays as it c
 
 from __future__ import annotations
 
+import re
 from typing import assert_never
 from urllib.parse import unquote_plus
 
@@ -39,6 +40,9 @@ from gharial.policy.incoming import DEMANDED
 
 BODY_DIGESTS = frozenset(["content-digest", "content-md5", "digest", "repr-digest"])
 """Headers of a request that would no longer fit its body."""
+
+_NO_FORM = re.compile(r"[^!#-;=?-\[\]_a-z~]")
+"""Blanks, control characters, and quotes, braces and the like: every encoder of forms escapes them."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -154,8 +158,9 @@ def _resolve_form(plan: Plan, body: bytes, limits: Limits, opener: Opener) -> by
     except UnicodeDecodeError:
         # What a browser sends is ASCII; servers differ in what they make of anything else.
         raise RequestMalformed("a form holds bytes that are not percent-encoded") from None
-    if any(char < "!" or char == "\x7f" for char in text):
-        raise RequestMalformed("a form holds blanks or control characters")
+    if _NO_FORM.search(text):
+        # `curl -d '{"id":1}'` calls it a form, and there are servers that read it as JSON all the same.
+        raise RequestMalformed("a form holds what would be percent-encoded in one")
     for part in text.split("&"):
         name, _, value = part.partition("=")
         if fold_name(unquote_plus(name)) == "_charset_" and unquote_plus(value).lower() not in ("utf-8", "utf8"):
@@ -172,8 +177,9 @@ def _form_fields(plan: Plan) -> tuple[dict[str, Param], dict[str, Param]]:
     under its name in silence.
     """
     root = plan.nodes[0]
-    if root.cell != NONE or (root.other_name != NOWHERE and plan.nodes[root.other_name].cell != NONE):
-        raise RequestUnreadable("a form, where a tag finds the whole body or members of any name")
+    others = (root.other_name, root.other_index, *root.indexes.values())
+    if root.cell != NONE or any(to != NOWHERE and plan.nodes[to].cell != NONE for to in others):
+        raise RequestUnreadable("a form, where a tag finds the whole body, elements, or members of any name")
     cells: dict[str, set[int]] = {}
     for node in plan.nodes:
         for name, to in node.names.items():

@@ -17,7 +17,7 @@ from gharial.model.plan import NONE, Cell, Extra, Mode, Plan
 from gharial.policy.classes import Applying, CallerClass, Classes, find_classes
 from gharial.policy.compile import compile_plan
 from gharial.policy.document import Policy
-from gharial.policy.incoming import tags_demanded, tags_opened
+from gharial.policy.incoming import places_demanded, places_opened
 from gharial.policy.people import BudgetKey, People, find_people, variants_of, window_text, words_of
 from gharial.policy.places import Spot, find_cell, find_spots, steps_of, unlisted_step
 from gharial.policy.samples import describe, facts_text
@@ -358,21 +358,6 @@ def _compare_budgets(old: Plan, new: Plan) -> _Changes:
         yield _Row(direction, "", place, _rate(one, key[1]), _rate(other, key[1]), rule, rule), _EVERYBODY
 
 
-def _opened(plan: Plan) -> set[tuple[str, str]]:
-    """(place, tag) of tokens that become real values."""
-    params = {(p.place, tag) for p in plan.params if p.reidentify for tag in p.tags if tag not in p.closed}
-    return params | {(_BODIES, tag) for tag in tags_opened(plan)}
-
-
-def _demanded(plan: Plan) -> set[tuple[str, str]]:
-    """(place, tag) of what may be nothing but a token."""
-    params = {(p.place, p.tags[0]) for p in plan.params if p.only_tokens}
-    return params | {(_BODIES, tag) for tag in tags_demanded(plan)}
-
-
-_BODIES = "bodies of requests"
-
-
 def _limits(plan: Plan) -> Mapping[BudgetKey, int]:
     return {(budget.grant, budget.window_s): budget.people for budget in plan.budgets}
 
@@ -382,14 +367,14 @@ def _rate(people: int, window_s: int) -> str:
 
 
 def _compare_rest(old: Plan, new: Plan) -> _Changes:
-    opened = _opened(old), _opened(new)
+    opened = places_opened(old), places_opened(new)
     for place, tag in sorted(opened[0] ^ opened[1]):
         before_too = (place, tag) in opened[0]
         direction = Direction.STRICTER if before_too else Direction.MORE_OPEN
         texts = ("tokens reach the upstream as real values", "tokens are not accepted")
         before, after = texts if before_too else texts[::-1]
         yield _Row(direction, tag, place, before, after, "", ""), _EVERYBODY
-    demanded = _demanded(old), _demanded(new)
+    demanded = places_demanded(old), places_demanded(new)
     for place, tag in sorted(demanded[0] ^ demanded[1]):
         texts = ("plain values and tokens are accepted", "only tokens are accepted")
         closed = (place, tag) in demanded[1]

@@ -12,6 +12,7 @@ from gharial.policy.document import Policy
 from gharial.policy.layout import MAX_LINKS, MAX_NODES, too_large
 from gharial.policy.tags import Tag
 
+BODIES = "bodies of requests"
 OPENED = "request:opened"
 DEMANDED = "request:only_tokens"
 """The rules of the steps of such a plan: tokens are opened; nothing else may come, whether or not they are."""
@@ -61,6 +62,23 @@ def tags_opened(plan: Plan) -> frozenset[str]:
 def tags_demanded(plan: Plan) -> frozenset[str]:
     """Return the tags in whose places in the bodies of requests nothing but tokens may come."""
     return _named(plan, "demanded")
+
+
+def places_opened(plan: Plan) -> set[tuple[str, str]]:
+    """Return (place, tag) of all tokens that become real values, as places are told to people."""
+    params = {(p.place, tag) for p in plan.params if p.reidentify for tag in p.tags if tag not in p.closed}
+    return params | {(BODIES, tag) for tag in tags_opened(plan)}
+
+
+def places_demanded(plan: Plan) -> set[tuple[str, str]]:
+    """Return (place, tag) of what may be nothing but a token."""
+    params = {(p.place, p.tags[0]) for p in plan.params if p.only_tokens}
+    return params | {(BODIES, tag) for tag in tags_demanded(plan)}
+
+
+def wants_only_tokens(plan: Plan) -> bool:
+    """True if there are requests that the plan refuses for what is no token."""
+    return bool(places_demanded(plan))
 
 
 def _named(plan: Plan, arg: str) -> frozenset[str]:

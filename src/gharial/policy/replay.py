@@ -23,6 +23,7 @@ from gharial.model.recording import JsonType, RecordedCaller, RecordedExchange, 
 from gharial.policy.compile import compile_plan
 from gharial.policy.decide import Decider
 from gharial.policy.document import Policy
+from gharial.policy.incoming import places_opened, wants_only_tokens
 from gharial.policy.places import unlisted_step
 from gharial.policy.recorded import BudgetKey, Maybe, People, Spot, Walker, find_variants
 from gharial.policy.tally import Replay, Tally, Texts, Way
@@ -227,6 +228,8 @@ class _Trial:
             self.tally.left_out["exchanges without a place"] += 1
         if tried.plan.probes and not tried.is_same_plan:
             self.tally.left_out["exchanges whose filters and sorts may be refused: queries are not recorded"] += 1
+        if wants_only_tokens(tried.plan) and not tried.is_same_plan:
+            self.tally.left_out["exchanges that may be refused for plain ids: what is sent is not recorded"] += 1
         if any(extra.keys for extra in tried.plan.extras) and not tried.is_same_plan:
             self.tally.left_out["exchanges in which names of members may be values"] += 1
         self._tokens(tried, caller)
@@ -244,7 +247,7 @@ class _Trial:
 
     def _tokens(self, tried: _Tried, caller: str) -> None:
         for tag, count in tried.exchange.reidentified.items():
-            if not any(param.reidentify and tag in param.tags for param in tried.plan.params):
+            if not any(tag == opened for _, opened in places_opened(tried.plan)):
                 texts = Texts("token accepted", "token not accepted")
                 self.tally.change(Way.STRICTER, tried.exchange.route, caller, tag, "path", texts, count)
 

@@ -45,6 +45,10 @@ DETECTORS = ("email", "phone", "card", "iban", "ip")
 MAX_WHERE_VALUES = 100
 MAX_POPULATION = 10_000_000_000
 """The most people that an id space may be said to have."""
+_IN_REQUEST = (
+    "'request' is not supported by this version: values are not protected on their way to the upstream; "
+    "tokens in requests are opened without it (reidentify)"
+)
 _RESERVED_FACTS = ("consent", "group")
 _LATER = ("values",)
 
@@ -232,7 +236,7 @@ def _last_names(place: Place) -> tuple[str, ...]:
 def _parse_in(node: Node, notes: Notes) -> None:
     for text, item in distinct(one_or_list(node, "in", notes), lambda i: text_of(i, "in", notes), notes):
         if text == "request":
-            notes.add(item, "'request' is not supported by this version; tags apply to responses")
+            notes.add(item, _IN_REQUEST)
         elif text != "response":
             notes.add(item, f"in is response, not {did_you_mean(text, ('response', 'request'))}")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import sys
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from datetime import date
 
+import brotli
 import pytest
 import pytest_asyncio
 from support.envoy_harness import Answer, Torn
@@ -30,6 +32,12 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+PACK = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress}
 LIMIT = 20_000
 ONE = f"/customers/{customer_id(1)}"
 CLEAR = json.dumps(customer(1))
@@ -184,7 +192,7 @@ HOSTILE = {
     "rubbish-behind": CLEAR.encode() + b"x",
     "two-documents": CLEAR.encode() * 2,
     "two-lines": CLEAR.encode() + b"\n" + CLEAR.encode(),
-    "utf-16": CLEAR.encode("utf-16"),
+    "utf-16 behind utf-8": CLEAR.encode() + CLEAR.encode("utf-16"),
     "latin-1": CLEAR.replace("magenta", "mag\xe9nta").encode("latin-1"),
     "nan": CLEAR.replace(": 2,", ": NaN,").encode(),
     "single-quotes": CLEAR.replace('"', "'").encode(),
@@ -299,12 +307,48 @@ async def test_a_content_type_that_lies_is_not_believed(world: World):
     refused(await world.answered(two), 502, "media.unreadable")
 
 
-@pytest.mark.parametrize("coding", ["br", "zstd", "deflate", "compress", "gzip, br", "gzip, gzip", "x", "identity, br"])
-async def test_a_coding_that_nobody_asked_for_is_refused(world: World, coding: str):
-    """The upstream was not offered it; whether it is what it says or plain text, it does not pass."""
+@pytest.mark.parametrize("coding", ["compress", "gzip;q=1", "x", "identity, dcb", "br, br, br, br"])
+async def test_a_coding_that_is_not_undone_is_refused(world: World, coding: str):
+    """Whether it is what it says or plain text, it does not pass."""
     for body in (CLEAR.encode(), zlib.compress(CLEAR.encode()), gzip.compress(CLEAR.encode())):
         raw = answer("200 OK", body, "content-type: application/json", f"content-encoding: {coding}")
         refused(await world.answered(raw, "accept-encoding: br, zstd, gzip"), 502, "coding.unknown")
+
+
+@pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "gzip, br", "deflate, zstd, gzip"])
+async def test_each_coding_is_undone_though_nobody_asked_for_it(world: World, coding: str):
+    """What leaves is readable and rewritten; a body that is something else than it says does not leave."""
+    body = CLEAR.encode()
+    for one in coding.split(", "):
+        body = PACK[one](body)
+    head = ("content-type: application/json", f"content-encoding: {coding}")
+    reply = await world.answered(answer("200 OK", body, *head), "accept-encoding: identity")
+    assert (reply.status, reply.one("content-encoding")) == (200, None)
+    assert json.loads(reply.body)["plan"] == "magenta"
+    assert not shows(reply)
+    assert world.upstream.seen[-1].all("accept-encoding") == ["identity"]
+    for bad in (body[:-1], body + b"\0", CLEAR.encode()):
+        refused(await world.answered(answer("200 OK", bad, *head)), 502, "coding.malformed")
+
+
+async def test_json_in_every_encoding_of_unicode_is_rewritten(world: World):
+    """UTF-16 and UTF-32 come out as UTF-8 without a charset; a label that contradicts the bytes is refused."""
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-8-sig"):
+        body = CLEAR.encode(encoding)
+        for name in ("", "; charset=" + encoding.removesuffix("-sig").replace("-le", "le").replace("-be", "be")):
+            reply = await world.answered(answer("200 OK", body, f"content-type: application/json{name}"))
+            assert (reply.status, reply.one("content-type")) == (200, "application/json")
+            assert json.loads(reply.body.decode("utf-8"))["plan"] == "magenta"
+            assert not shows(reply)
+        wrong = "utf-32le" if "16" in encoding else "utf-16le"
+        refused(
+            await world.answered(answer("200 OK", body, f"content-type: application/json; charset={wrong}")),
+            502,
+            "media.unreadable",
+        )
+    for before, after in ((")]}',\n", ""), ("callback(", ");")):
+        wrapped = answer("200 OK", f"{before}{CLEAR}{after}".encode(), "content-type: application/json")
+        refused(await world.answered(wrapped), 502, "body.wrapped")
 
 
 async def test_gzip_is_undone_and_checked_to_its_last_byte(world: World):

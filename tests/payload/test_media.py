@@ -9,15 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gharial.model.errors import CodingUnknown, MediaUnreadable
-from gharial.payload.media import Coding, Format, Media, choose_reader, narrow_accept_encoding
+from gharial.payload.charset import Charset
+from gharial.payload.coding import Coding
+from gharial.payload.media import Format, Media, choose_reader, narrow_accept_encoding
 
 
 def of_type(*values: str) -> Media:
     return choose_reader([("content-type", value) for value in values])
 
 
-def coded(*values: str) -> Coding:
-    return choose_reader([("content-type", "application/json"), *(("content-encoding", v) for v in values)]).coding
+def coded(*values: str) -> tuple[Coding, ...]:
+    return choose_reader([("content-type", "application/json"), *(("content-encoding", v) for v in values)]).codings
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,24 @@ def coded(*values: str) -> Coding:
 )
 def test_json_types_in_utf8_are_read(value: str) -> None:
     """JSON and every +json type, in any case and with parameters, goes to the JSON reader."""
-    assert of_type(value) == Media(Format.JSON, Coding.IDENTITY)
+    media = of_type(value)
+    assert (media.format, media.codings, media.charset in (None, Charset.UTF8)) == (Format.JSON, (), True)
+
+
+@pytest.mark.parametrize(
+    ("value", "charset"),
+    [
+        ("utf-16", Charset.UTF16),
+        ("UTF-16LE", Charset.UTF16_LITTLE),
+        ('"utf-16be"', Charset.UTF16_BIG),
+        ("utf-32", Charset.UTF32),
+        ("Utf-32LE", Charset.UTF32_LITTLE),
+        ("utf-32BE", Charset.UTF32_BIG),
+    ],
+)
+def test_every_encoding_of_unicode_is_known(value: str, charset: Charset) -> None:
+    """The charset that is named is what the bytes must be."""
+    assert of_type(f"application/json; charset={value}") == Media(Format.JSON, (), charset)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +83,9 @@ def test_json_types_in_utf8_are_read(value: str) -> None:
         "text/html, application/json",
         "application/json,application/json",
         "application/json text/html",
-        "application/json; charset=utf-16",
+        "application/json; charset=",
+        "application/json; charset=ucs-2",
+        "application/json; charset=us-ascii",
         "application/json; charset=iso-8859-1",
         'application/json; CHARSET="UTF-7"',
         "application/json; charset=utf-8; charset=utf-16",
@@ -103,30 +124,49 @@ def test_a_second_type_in_other_case_is_seen() -> None:
 @pytest.mark.parametrize("values", [(), ("",), ("identity",), ("Identity, ,",)])
 def test_no_coding_is_identity(values: tuple[str, ...]) -> None:
     """No coding, an empty one and `identity` are all none."""
-    assert coded(*values) is Coding.IDENTITY
+    assert coded(*values) == ()
 
 
 @pytest.mark.parametrize("values", [("gzip",), ("GZIP",), ("x-gzip",), ("identity", "gzip"), ("gzip, identity",)])
 def test_one_gzip_is_undone(values: tuple[str, ...]) -> None:
     """gzip and its old name, once."""
-    assert coded(*values) is Coding.GZIP
+    assert coded(*values) == (Coding.GZIP,)
+
+
+@pytest.mark.parametrize(
+    ("values", "codings"),
+    [
+        (("br",), (Coding.BR,)),
+        (("Deflate",), (Coding.DEFLATE,)),
+        (("zstd",), (Coding.ZSTD,)),
+        (("gzip, gzip",), (Coding.GZIP, Coding.GZIP)),
+        (("br", "gzip"), (Coding.BR, Coding.GZIP)),
+        (("deflate, identity, br, zstd",), (Coding.DEFLATE, Coding.BR, Coding.ZSTD)),
+    ],
+)
+def test_codings_are_told_in_the_order_in_which_they_were_applied(
+    values: tuple[str, ...], codings: tuple[Coding, ...]
+) -> None:
+    """The four codings, and up to three of them, over one header or several."""
+    assert coded(*values) == codings
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        ("br",),
-        ("deflate",),
-        ("zstd",),
-        ("gzip, gzip",),
-        ("gzip", "gzip"),
-        ("br, gzip",),
+        ("gzip, gzip, gzip, gzip",),
         ("gzip;q=1",),
         ("aws-chunked",),
+        ("compress",),
+        ("x-br",),
+        ("gzip br",),
+        ("br\x00",),
+        ("dcb",),
+        ("gzip", "exi"),
     ],
 )
 def test_other_codings_are_refused(values: tuple[str, ...]) -> None:
-    """A coding that is not undone, or two of them, is refused."""
+    """A coding that is not undone, or more than three of them, is refused."""
     with pytest.raises(CodingUnknown):
         coded(*values)
 

@@ -10,12 +10,13 @@ from support.plans import make_plan, transforms_of
 from gharial.model.errors import BodyTooLarge, CodingMalformed
 from gharial.model.finding import Limits
 from gharial.model.plan import Op
-from gharial.payload.media import Coding, Format, Media
+from gharial.payload.coding import Coding
+from gharial.payload.media import Format, Media
 from gharial.payload.rewrite import open_body
 
 PLAN = make_plan({"$..email": Op.MASK})
 BODY = b'{"email":"a@b.org"}'
-GZIP = Media(Format.JSON, Coding.GZIP)
+GZIP = Media(Format.JSON, (Coding.GZIP,))
 
 
 @pytest.mark.parametrize(

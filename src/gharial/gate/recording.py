@@ -39,11 +39,10 @@ from gharial.model.recording import (
     Scalar,
     Shown,
 )
-from gharial.payload.coding import inflate
 from gharial.payload.detectors import DETECTORS
-from gharial.payload.media import Coding, Media
+from gharial.payload.media import Media
 from gharial.payload.program import Program
-from gharial.payload.rewrite import open_body
+from gharial.payload.rewrite import open_body, plain_text
 from gharial.policy.countries import COUNTRIES
 from gharial.policy.technique import Technique
 
@@ -166,7 +165,7 @@ class Describer:
     ) -> RecordedExchange:
         ready = self._make_ready(prepared.plan)
         plan = ready.plan
-        plain = inflate(body, self._limits) if media.coding is Coding.GZIP else body
+        plain = plain_text(media, body, self._limits)
         reader = open_body(plan, Media(media.format), plain, self._limits)
         scopes = reader.survey()
         seen = walk(ready.program, plain, json_levels=plan.json_in_strings, detectors=DETECTORS)

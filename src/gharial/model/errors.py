@@ -164,6 +164,13 @@ class BodyMalformed(GharialError):
     title = "The upstream's answer can't be read"
 
 
+class BodyWrapped(GharialError):
+    """The JSON of an answer stands behind a prefix against scripts (`)]}',`) or in a call (JSONP)."""
+
+    code, status, fault = "body.wrapped", 502, Fault.UPSTREAM
+    title = "The upstream's answer holds something around its JSON"
+
+
 class DuplicateName(GharialError):
     """An object that the plan opens holds one name twice: which one counts would be a guess."""
 

@@ -12,13 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gharial.model.errors import CodingUnknown, MediaUnreadable
-
-
-class Coding(enum.StrEnum):
-    """The content codings that the gate undoes."""
-
-    IDENTITY = "identity"
-    GZIP = "gzip"
+from gharial.payload.charset import CHARSETS, Charset
+from gharial.payload.coding import MAX_CODINGS, Coding
 
 
 class RequestFormat(enum.StrEnum):
@@ -37,10 +32,14 @@ class Format(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """How a body is to be read: undo `coding`, then read as `format`."""
+    """How a body is to be read: undo `codings`, the last one first, then read as `format`.
+
+    `charset` is what the type's parameter names, None where it names none. The bytes must agree with it.
+    """
 
     format: Format = Format.JSON
-    coding: Coding = Coding.IDENTITY
+    codings: tuple[Coding, ...] = ()
+    charset: Charset | None = None
 
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -48,15 +47,15 @@ _QUOTED = r'"(?:[^"\\]|\\.)*+"'
 _PARAMETER = rf"[ \t]*+;[ \t]*+(?:({_WORD})=({_WORD}|{_QUOTED}))?"
 _MEDIA_TYPE = re.compile(rf"({_WORD})/({_WORD})((?:[ \t]*+;[ \t]*+(?:{_WORD}=(?:{_WORD}|{_QUOTED}))?)*+)[ \t]*+")
 _PARAMETERS = re.compile(_PARAMETER)
-_UTF8 = ("utf-8", "utf8")
+_CODINGS = {**{coding.value: coding for coding in Coding}, "x-gzip": Coding.GZIP}
 
 
 def choose_reader(headers: Iterable[tuple[str, str]]) -> Media:
     """Return how to read the body that comes with these headers (names may repeat).
 
     Call it only where there is a body: a missing content type is then a reason to refuse. Raises MediaUnreadable for
-    everything but one JSON type (`application/json`, `text/json`, `*/*+json`) in UTF-8, and CodingUnknown for every
-    coding but none and one gzip.
+    everything but one JSON type (`application/json`, `text/json`, `*/*+json`) in a Unicode encoding, and CodingUnknown
+    for a coding that is not undone, or more than MAX_CODINGS of them.
     """
     types: list[str] = []
     codings: list[str] = []
@@ -66,11 +65,12 @@ def choose_reader(headers: Iterable[tuple[str, str]]) -> Media:
                 types.append(value)
             case "content-encoding":
                 codings.append(value)
-    coding = _read_coding(codings)
+    applied = _read_codings(codings)
     # Two types, even equal ones, mean that somebody joined two messages or that a client may believe the other.
     if len(types) != 1:
         raise MediaUnreadable("no content type" if not types else "more than one content type")
-    return Media(_read_format(types[0]), coding)
+    named, charset = _read_type(types[0])
+    return Media(named, applied, charset)
 
 
 def choose_request_format(headers: Iterable[tuple[str, str]]) -> RequestFormat:
@@ -79,18 +79,23 @@ def choose_request_format(headers: Iterable[tuple[str, str]]) -> RequestFormat:
     Raises MediaUnreadable for everything but one type, JSON or a form, in UTF-8, and CodingUnknown for every coding.
     """
     headers = tuple(headers)
-    if _read_coding([value for name, value in headers if name.lower() == "content-encoding"]) is not Coding.IDENTITY:
+    if _read_codings([value for name, value in headers if name.lower() == "content-encoding"]):
         raise CodingUnknown
     types = [value for name, value in headers if name.lower() == "content-type"]
     if len(types) != 1:
         raise MediaUnreadable("no content type" if not types else "more than one content type")
     found = _MEDIA_TYPE.fullmatch(types[0].strip(" \t"))
     if found is not None and f"{found[1]}/{found[2]}".lower() == "application/x-www-form-urlencoded":
-        _check_charset(found[3])
+        _insist_on_utf8(_read_charset(found[3]))
         return RequestFormat.FORM
-    _read_format(types[0])
+    _insist_on_utf8(_read_type(types[0])[1])
     is_patch = found is not None and found[2].lower() == "json-patch+json"
     return RequestFormat.JSON_PATCH if is_patch else RequestFormat.JSON
+
+
+def _insist_on_utf8(charset: Charset | None) -> None:
+    if charset not in (None, Charset.UTF8):
+        raise MediaUnreadable("the charset is not UTF-8")
 
 
 def narrow_accept_encoding(values: Iterable[str]) -> str:
@@ -122,7 +127,7 @@ def _is_wanted(weight: str) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _read_format(content_type: str) -> Format:
+def _read_type(content_type: str) -> tuple[Format, Charset | None]:
     found = _MEDIA_TYPE.fullmatch(content_type.strip(" \t"))
     if found is None:
         raise MediaUnreadable("the content type is not one media type")
@@ -131,25 +136,26 @@ def _read_format(content_type: str) -> Format:
         subtype.endswith("+json") and len(subtype) > len("+json")
     ):
         raise MediaUnreadable("the content type is not JSON")
-    _check_charset(parameters)
-    return Format.JSON
+    return Format.JSON, _read_charset(parameters)
 
 
-def _check_charset(parameters: str) -> None:
-    charsets = [value for name, value in _PARAMETERS.findall(parameters) if name.lower() == "charset"]
-    if len(charsets) > 1 or any(_unquote(value).lower() not in _UTF8 for value in charsets):
-        raise MediaUnreadable("the charset is not UTF-8")
+def _read_charset(parameters: str) -> Charset | None:
+    named = [value for name, value in _PARAMETERS.findall(parameters) if name.lower() == "charset"]
+    if not named:
+        return None
+    charset = CHARSETS.get(_unquote(named[0]).lower())
+    if charset is None or len(named) > 1:
+        raise MediaUnreadable("the charset is none of Unicode's, or named twice")
+    return charset
 
 
 def _unquote(value: str) -> str:
     return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
 
 
-def _read_coding(values: Iterable[str]) -> Coding:
+def _read_codings(values: Iterable[str]) -> tuple[Coding, ...]:
     named = [item.strip(" \t").lower() for value in values for item in value.split(",")]
     applied = [coding for coding in named if coding not in ("", "identity")]
-    if not applied:
-        return Coding.IDENTITY
-    if applied in (["gzip"], ["x-gzip"]):
-        return Coding.GZIP
-    raise CodingUnknown
+    if len(applied) > MAX_CODINGS or any(coding not in _CODINGS for coding in applied):
+        raise CodingUnknown
+    return tuple(_CODINGS[coding] for coding in applied)

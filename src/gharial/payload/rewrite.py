@@ -6,9 +6,10 @@ from typing import assert_never
 
 from gharial.model.finding import Limits
 from gharial.model.plan import Plan
-from gharial.payload.coding import inflate
+from gharial.payload.charset import json_in_utf8
+from gharial.payload.coding import undo_codings
 from gharial.payload.json_reader import JsonReader
-from gharial.payload.media import Coding, Format, Media
+from gharial.payload.media import Format, Media
 from gharial.payload.reference_reader import ReferenceReader
 
 Reader = JsonReader | ReferenceReader
@@ -19,16 +20,10 @@ def open_body(plan: Plan, media: Media, body: bytes, limits: Limits) -> Reader:
 
     A plan with `needs_reference` gets the reference executor, every other one the fast reader.
 
-    Raises BodyTooLarge and CodingMalformed; everything else that is wrong with the body is found by `survey`. Raises
+    Raises what `plain_text` raises; everything else that is wrong with the body is found by `survey`. Raises
     ValueError for a plan that no reader can run; `check_plan` finds that before there is a body.
     """
-    match media.coding:
-        case Coding.IDENTITY:
-            plain = body
-        case Coding.GZIP:
-            plain = inflate(body, limits)
-        case _:
-            assert_never(media.coding)
+    plain = plain_text(media, body, limits)
     match media.format:
         case Format.JSON:
             reader = _reader(plan, limits)
@@ -36,6 +31,20 @@ def open_body(plan: Plan, media: Media, body: bytes, limits: Limits) -> Reader:
             assert_never(media.format)
     reader.feed(plain)
     return reader
+
+
+def plain_text(media: Media, body: bytes, limits: Limits) -> bytes:
+    """Return the body without content codings, in UTF-8 (with or without a byte order mark).
+
+    Raises BodyTooLarge and CodingMalformed, MediaUnreadable and BodyMalformed for another charset than it says, and
+    BodyWrapped.
+    """
+    plain = undo_codings(body, media.codings, limits)
+    match media.format:
+        case Format.JSON:
+            return json_in_utf8(plain, media.charset)
+        case _:
+            assert_never(media.format)
 
 
 def check_plan(plan: Plan) -> None:

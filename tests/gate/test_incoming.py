@@ -132,6 +132,7 @@ async def test_forged_and_foreign_tokens_are_refused(spoil):
         (b"[" * 100_000, "request.malformed"),
         ('{"accountNumber":"x"}'.encode("utf-16"), "request.malformed"),
         (b'{"accountNumber":"\\ud800"}', "request.malformed"),
+        (b')]}\'{"accountNumber":"x"}', "request.malformed"),
         (b"[" + b"1," * 999 + b"1]", "request.malformed"),
         (b'"' + b"x" * 10_000 + b'"', "request.too_large"),
     ],

@@ -20,6 +20,7 @@ from gharial.model.errors import (
     BodyMalformed,
     BodyTooDeep,
     BodyTooLarge,
+    BodyWrapped,
     CodingUnknown,
     DuplicateName,
     MediaUnreadable,
@@ -32,6 +33,7 @@ from gharial.model.errors import (
 from gharial.model.finding import Kind, Limits, Transform
 from gharial.model.place import Carrier, fold_name
 from gharial.model.plan import NONE, NOWHERE, Param, Plan, Step
+from gharial.payload.charset import Charset
 from gharial.payload.json_text import WHITE_SPACE
 from gharial.payload.media import Format, Media, RequestFormat, choose_request_format
 from gharial.payload.program import Program, State
@@ -82,7 +84,7 @@ def resolve_body(plan: Plan, found: RequestFormat, body: bytes, limits: Limits, 
                 assert_never(found)
     except BodyTooLarge as error:
         raise RequestTooLarge(str(error)) from None
-    except (BodyMalformed, BodyTooDeep, DuplicateName, TooManyValues) as error:
+    except (BodyMalformed, BodyTooDeep, BodyWrapped, DuplicateName, MediaUnreadable, TooManyValues) as error:
         raise RequestMalformed(f"the body: {error}") from None
 
 
@@ -90,7 +92,7 @@ def resolve_body(plan: Plan, found: RequestFormat, body: bytes, limits: Limits, 
 
 
 def _resolve_json(plan: Plan, body: bytes, limits: Limits, opener: Opener) -> bytes | None:
-    reader = open_body(plan, Media(Format.JSON), body, limits)
+    reader = open_body(plan, Media(Format.JSON, charset=Charset.UTF8), body, limits)
     scopes = reader.survey()
     if any(step.rule == DEMANDED for step in plan.steps):
         _refuse_shapes(plan, body)

@@ -113,3 +113,21 @@ def test_export_and_import_go_there_and_back(config: Path, tmp_path: Path):
     assert f"key {listed(config)['primary']} is not in it" in result.stderr
     assert run(config, "import", str(copy), "--replace").exit_code == 0
     assert len(states(config)) == 1
+
+
+def test_a_tink_export_says_what_is_in_the_file(config: Path, tmp_path: Path):
+    """Encrypted or IN CLEAR, all keys or those of one tag; options that do not go together are a usage error."""
+    assert "encrypted" in run(config, "export", "--tink", str(tmp_path / "a.json")).output
+    assert "IN CLEAR" in run(config, "export", "--tink", str(tmp_path / "b.json"), "--cleartext").output
+    one = run(config, "export", "--tink", str(tmp_path / "c.json"), "--tag", "email", "--cleartext")
+    assert "the tokens of 'email', IN CLEAR" in one.output
+    assert run(config, "import", str(tmp_path / "a.json"), "--tink").exit_code == 0
+    refused = run(config, "import", str(tmp_path / "c.json"), "--tink")
+    assert (refused.exit_code, "AES-SIV" in refused.stderr) == (1, True)
+    for words in (
+        (),
+        ("--wrapped", "x", "--tink", "y"),
+        ("--wrapped", "x", "--cleartext"),
+        ("--tink", "y", "--tenant", "t"),
+    ):
+        assert run(config, "export", *words).exit_code == 2

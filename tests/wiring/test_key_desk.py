@@ -17,7 +17,7 @@ from gharial.crypto.keyset import KeyState, parse_kek
 from gharial.crypto.token import Binding, open_token, seal_token
 from gharial.model.errors import AlreadyExists, GharialError, KeyFileUnusable, KeyFileUnwritable, KeyNeeded, KeyUnknown
 from gharial.model.finding import Kind
-from gharial.wiring.keyfiles import KeyDesk, describe_keys, make_key_files, what_dies_with
+from gharial.wiring.keyfiles import KeyDesk, describe_keys, make_key_file, make_key_files, what_dies_with
 
 CONFIG = """\
 upstreams: { api: { url: "http://127.0.0.1:9" } }
@@ -247,3 +247,46 @@ def test_a_key_file_of_version_1_is_written_as_version_2_at_the_first_change(des
     desk.rotate()
     assert json.loads(desk.key_file.read_text())["version"] == 2
     assert desk.load().keys[:1] == first.keys
+
+
+def test_a_tink_keyset_restores_what_a_gateway_had(desk: KeyDesk, tmp_path: Path):
+    """Exported in clear or encrypted and imported where the key file was lost: old tokens open, people are the same."""
+    keyset = desk.rotate()
+    token = seal_token(keyset, EMAIL, Kind.STRING, "ann")
+    for cleartext in (False, True):
+        target = tmp_path / f"tink-{cleartext}.json"
+        desk.export_tink(target, cleartext=cleartext)
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
+        assert (leaks_in(target.read_bytes(), key_needles(*materials(keyset))) != []) is cleartext
+        desk.key_file.unlink()
+        again = desk.import_tink(target)
+        assert open_token(desk.load(), EMAIL, token)[1] == "ann"
+        assert again.oldest_enabled_id == keyset.oldest_enabled_id
+
+
+def test_a_tink_import_over_a_key_file_loses_nothing_by_accident(desk: KeyDesk, tmp_path: Path):
+    """An older export, and one in which another key is the oldest, are refused by the key; `--replace` accepts it."""
+    desk.rotate()
+    desk.export_tink(tmp_path / "old.json", cleartext=True)
+    newest = desk.rotate().primary_id
+    with pytest.raises(KeyNeeded, match=f"key {newest} is not in it"):
+        desk.import_tink(tmp_path / "old.json")
+    desk.export_tink(tmp_path / "turned.json", cleartext=True)
+    content = json.loads((tmp_path / "turned.json").read_text())
+    content["key"].reverse()
+    (tmp_path / "turned.json").write_text(json.dumps(content))
+    with pytest.raises(KeyNeeded, match="is the oldest enabled key"):
+        desk.import_tink(tmp_path / "turned.json")
+    desk.import_tink(tmp_path / "old.json", replace=True)
+    assert len(desk.load().keys) == 2
+
+
+def test_a_kms_encrypts_no_tink_keyset(desk: KeyDesk, config: Path, tmp_path: Path, monkeypatch):
+    """Where the KEK is no 32 bytes only the option that names the danger exports; the error says so."""
+    monkeypatch.setenv("GHARIAL_TEST_PASSPHRASE", "correct horse battery staple")
+    config.write_text(CONFIG.replace("file:secret/kek", "{ passphrase: env:GHARIAL_TEST_PASSPHRASE }"))
+    desk.key_file.unlink()
+    make_key_file(config)
+    with pytest.raises(KeyNeeded, match=r"kind passphrase; --cleartext"):
+        KeyDesk(config).export_tink(tmp_path / "tink.json")
+    assert not (tmp_path / "tink.json").exists()

@@ -137,33 +137,63 @@ def destroy(key_id: int, reset: bool, yes: bool, config_path: Path) -> None:
 @keys.command("export")
 @click.option(
     "--wrapped",
-    "target",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="Where to write the copy, still wrapped by the KEK; a file that is there is not overwritten.",
+    help="Where to write a copy of the key file, still wrapped by the KEK.",
 )
+@click.option(
+    "--tink",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to write the keys as a keyset of Tink, in JSON, encrypted under a KEK of 32 bytes.",
+)
+@click.option("--tag", default="", help="With --tink: only what opens and makes the tokens of this tag (AES-SIV keys).")
+@click.option(
+    "--tenant", default="", help="With --tag: the tokens of this tenant; by default that of the configuration."
+)
+@click.option("--cleartext", is_flag=True, help="With --tink: NOT encrypted; whoever reads FILE has the keys.")
 @config_option
 @speaks_errors
-def export(target: Path, config_path: Path) -> None:
-    """Write a copy of the key file, wrapped as it is, after a look whether the KEK opens it."""
+def export(wrapped: Path | None, tink: Path | None, tag: str, tenant: str, cleartext: bool, config_path: Path) -> None:
+    """Write a copy of the keys to a new file, after a look whether the KEK opens them.
+
+    \b
+    gharial keys export --wrapped keys-backup.json
+    gharial keys export --tink keyset.json
+    gharial keys export --tink email.json --tag email --cleartext
+    """
     from gharial.wiring.keyfiles import KeyDesk
 
-    keyset = KeyDesk(config_path).export(target)
-    click.echo(f"{target} holds {_count(keyset)}, wrapped; without the KEK it is of no use")
+    if (wrapped is None) == (tink is None):
+        raise click.UsageError("say where to: --wrapped FILE or --tink FILE")
+    if wrapped is not None and (tag or tenant or cleartext):
+        raise click.UsageError("--tag, --tenant and --cleartext go with --tink")
+    if tenant and not tag:
+        raise click.UsageError("--tenant goes with --tag: the keys themselves are of no tenant")
+    desk = KeyDesk(config_path)
+    if wrapped is not None:
+        click.echo(f"{wrapped} holds {_count(desk.export(wrapped))}, wrapped; without the KEK it is of no use")
+        return
+    assert tink is not None  # noqa: S101 - one of the two is given
+    keyset = desk.export_tink(tink, tag=tag, tenant=tenant, cleartext=cleartext)
+    what = f"what opens the tokens of '{tag}'" if tag else _count(keyset)
+    click.echo(f"{tink} holds {what}, {'IN CLEAR: guard it as you would the keys' if cleartext else 'encrypted'}")
 
 
 @keys.command("import")
 @click.argument("source", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--tink", is_flag=True, help="FILE is a keyset of Tink in JSON: HKDF-SHA256 PRF keys, clear or encrypted."
+)
 @click.option("--replace", is_flag=True, help="Accept that keys are lost which FILE does not hold.")
 @config_option
 @speaks_errors
-def import_(source: Path, replace: bool, config_path: Path) -> None:
+def import_(source: Path, tink: bool, replace: bool, config_path: Path) -> None:
     """Put the keys of an exported FILE in the place of the key file; an older copy is refused."""
     from gharial.wiring.keyfiles import KeyDesk
 
     desk = KeyDesk(config_path)
-    keyset = desk.import_(source, replace=replace)
+    keyset = desk.import_tink(source, replace=replace) if tink else desk.import_(source, replace=replace)
     click.echo(f"{desk.key_file} holds {_count(keyset)}; key {keyset.primary_id} is the primary")
     _tell_gate(desk)
 

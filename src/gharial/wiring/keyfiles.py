@@ -26,6 +26,15 @@ from gharial.crypto.kek import Kek, LocalKek
 from gharial.crypto.keyfile import unwrap_keyset, wrap_keyset
 from gharial.crypto.keyset import Keyset, KeyState, create_keyset, new_kek, parse_kek, rotate, set_state
 from gharial.crypto.keyset_history import find_losses, known_of
+from gharial.crypto.secret import SecretBytes
+from gharial.crypto.tink import (
+    adopt,
+    export_cleartext,
+    export_cleartext_tokens,
+    export_encrypted,
+    export_encrypted_tokens,
+)
+from gharial.crypto.tink import import_tink as parse_tink
 from gharial.model.errors import AlreadyExists, KeyNeeded
 from gharial.settings import load_settings
 from gharial.wiring.operator import gate_answers
@@ -122,19 +131,72 @@ class KeyDesk:
         data = read_wrapped(source)
         keyset = unwrap_keyset(data, kek)
         with key_file_lock(self.key_file):
-            if replace:
-                asyncio.run(self._replace(data, keyset))
-                return keyset
-            if self.key_file.exists():
-                present = unwrap_keyset(read_key_file(self.key_file), kek)
-                losses = find_losses(known_of(present), keyset)
-                if losses:
-                    raise KeyNeeded(
-                        f"{source} is older than {self.key_file}, or of another keyset: {'; '.join(losses)}; "
-                        f"{REPLACE_FLAG} accepts that"
-                    )
-            replace_key_file(self.key_file, data)
+            present = None if replace else self._find_present(kek)
+            self._put(source, keyset, data, present, replace=replace)
         return keyset
+
+    def import_tink(self, source: Path, *, replace: bool = False) -> Keyset:
+        """Make a Tink keyset of PRF keys, in clear or encrypted under a KEK of 32 bytes, the keyset of the gateway.
+
+        Raises what `import_` does, and KeyNeeded if a key of the same id is another one there.
+        """
+        kek = load_kek(self.settings, self.base)
+        local = kek if isinstance(kek, LocalKek) else None
+        keyset = parse_tink(SecretBytes(read_wrapped(source)), local, random_bytes(16).hex(), SystemClock().now_s())
+        with key_file_lock(self.key_file):
+            present = None if replace else self._find_present(kek)
+            if present is not None:
+                keyset = adopt(keyset, present)
+            data = wrap_keyset(keyset, kek, random_bytes)
+            unwrap_keyset(data, kek)
+            self._put(source, keyset, data, present, replace=replace)
+        return keyset
+
+    def export_tink(self, target: Path, *, tag: str = "", tenant: str = "", cleartext: bool = False) -> Keyset:
+        """Write all keys, or with `tag` what opens that tag's tokens, as a Tink keyset where there is no file yet.
+
+        Raises KeyNeeded if it is not to be in clear, and the KEK is not one of 32 bytes: nothing else can encrypt it.
+        """
+        kek = load_kek(self.settings, self.base)
+        keyset = unwrap_keyset(read_key_file(self.key_file), kek)
+        tenant = tenant or self.settings.tenant
+        if cleartext:
+            data: bytes = export_cleartext_tokens(keyset, tenant, tag) if tag else export_cleartext(keyset)
+        elif isinstance(kek, LocalKek):
+            if tag:
+                data = export_encrypted_tokens(keyset, tenant, tag, kek, random_bytes)
+            else:
+                data = export_encrypted(keyset, kek, random_bytes)
+        else:
+            raise KeyNeeded(
+                f"a Tink keyset is encrypted under 32 bytes, and keys.kek is of kind {kek.kind}; --cleartext writes it "
+                "in clear"
+            )
+        create_key_file(target, data)
+        return keyset
+
+    def _find_present(self, kek: Kek) -> Keyset | None:
+        return unwrap_keyset(read_key_file(self.key_file), kek) if self.key_file.exists() else None
+
+    def _put(self, source: Path, keyset: Keyset, data: bytes, present: Keyset | None, *, replace: bool) -> None:
+        """Replace the key file by one that was brought; with `replace`, whatever it costs. The lock is held."""
+        if replace:
+            asyncio.run(self._replace(data, keyset))
+            return
+        if present is not None:
+            losses = find_losses(known_of(present), keyset)
+            if losses:
+                raise KeyNeeded(
+                    f"{source} is older than {self.key_file}, or of another keyset: {'; '.join(losses)}; "
+                    f"{REPLACE_FLAG} accepts that"
+                )
+            if keyset.oldest_enabled_id != present.oldest_enabled_id:
+                raise KeyNeeded(
+                    f"key {present.oldest_enabled_id} is the oldest enabled key, in {source} it is key "
+                    f"{keyset.oldest_enabled_id}: all people would count as new and every credential would have to be "
+                    f"issued again; {REPLACE_FLAG} accepts that"
+                )
+        replace_key_file(self.key_file, data)
 
     async def _replace(self, data: bytes, keyset: Keyset) -> None:
         from gharial.adapters.store import open_store

@@ -194,6 +194,31 @@ async def test_a_request_body_that_stays_is_named_too():
         assert (await talk.ask(request_body(b"x"))).request_body.response.body_mutation.body == b"x"
 
 
+async def test_a_bug_over_a_request_body_lets_nothing_on():
+    """The request ends there, with a text that quotes nothing; the exchange is told that it was decided."""
+
+    def broken(data: bytes) -> ForwardBody:
+        raise RuntimeError(data.decode())
+
+    async with a_gate(request_body=broken) as gate:
+        talk = gate.talk()
+        await talk.ask(posted())
+        assert await talk.refused(request_body()) == "internal"
+        assert await talk.ended_well()
+        assert await gate.ends() == [True]
+
+
+@pytest.mark.parametrize("third", [request(), body(), request_body(), pb.ProcessingRequest()])
+async def test_after_a_request_body_only_the_answers_head_is_understood(third: pb.ProcessingRequest):
+    """Anything else ends the stream with an error, so Envoy forwards nothing."""
+    async with a_gate() as gate:
+        talk = gate.talk()
+        await talk.ask(posted())
+        await talk.ask(request_body())
+        await talk.say(third)
+        assert await talk.aborted() == ABORTED
+
+
 async def test_a_part_of_a_request_body_is_refused():
     """What follows it, trailers too, would pass unseen."""
     async with a_gate() as gate:

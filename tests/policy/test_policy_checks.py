@@ -90,6 +90,19 @@ def test_a_population_that_nothing_measures_yet_is_a_warning():
     ]
 
 
+def test_places_of_requests_that_nothing_heeds_are_a_warning():
+    """What is sent there goes on as it is; a person's place in a query, and what a guardrail names, are heeded."""
+    text = (
+        f"{HEAD}tags:\n  a: {{ find: ['$.a', 'header:X-A', 'query:a'] }}\n"
+        "  b: { find: 'query:b', subject: customer }\n  c: { find: ['query:c', '$.c'] }\n"
+        "  d: { find: ['cookie:d', '$.d'] }\n  e: { find: ['cookie:e', '$.e'] }\n"
+        "who: { a: {} }\ngrants: [{ grant: g, to: a, show: { d: token }, reidentify: d }]\n"
+        "never:\n  - { never: n, filter_or_sort_by: [a, c] }\n  - { never: m, only_tokens: e }\n"
+    )
+    (idle,) = warnings(text)
+    assert idle == "policy.yaml:4:3: 'a' finds header:x-a, and nothing is done there: no grant reidentifies 'a'"
+
+
 def test_tokens_that_nobody_gets_are_a_warning():
     """reidentify of what no grant shows as a token, or of what stands in no request, does nothing."""
     text = (

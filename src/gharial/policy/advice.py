@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, combinations
 
 from gharial.model.errors import Problem
+from gharial.model.place import Carrier
 from gharial.model.plan import Op
 from gharial.policy.cel import CelProgram
 from gharial.policy.cel_trial import Trials, find_faults
@@ -39,6 +40,7 @@ def find_warnings(policy: Policy) -> list[Problem]:
         if tag.detect and not tag.find and not detectors_matter(policy.unlisted):
             what = f"'{tag.name}' finds nothing: 'unlisted_fields: {policy.unlisted}' leaves nothing to detect"
             found.append(Problem(policy.file, tag.line, tag.column, what))
+    found += _idle_places(policy)
     for watch in policy.watch:
         what = f"'{watch.name}' is read and checked, but this version does not watch for it yet"
         found.append(Problem(policy.file, watch.line, watch.column, what))
@@ -49,6 +51,21 @@ def find_warnings(policy: Policy) -> list[Problem]:
     found += _failing_expressions(policy)
     found += find_doubtful(uses_of(policy.grants, policy.never), policy.tags, policy.file)
     return sorted([*found, *_too_many_factors(policy)])
+
+
+def _idle_places(policy: Policy) -> Iterator[Problem]:
+    """Places in requests with which nothing is done: who wrote them may believe that what comes there is protected."""
+    opened = frozenset[str]().union(*(grant.reidentify for grant in policy.grants))
+    demanded = frozenset[str]().union(*(guardrail.token_tags for guardrail in policy.never))
+    probed = frozenset[str]().union(*(guardrail.probe_tags for guardrail in policy.never))
+    for tag in policy.tags.values():
+        if tag.name in opened | demanded:
+            continue
+        for place in tag.fields:
+            heeded = place.carrier is Carrier.QUERY and (tag.subject or tag.name in probed)
+            if not heeded:
+                what = f"'{tag.name}' finds {place}, and nothing is done there: no grant reidentifies '{tag.name}'"
+                yield Problem(policy.file, tag.line, tag.column, what)
 
 
 def _failing_expressions(policy: Policy) -> Iterator[Problem]:

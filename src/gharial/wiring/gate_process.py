@@ -133,7 +133,7 @@ async def _serve(
     publishing = Publishing(services.publisher, services.routes, store, clock, run_policy_tests, readiness, keep, proxy)
     publications = FilePublications(files, publishing, services.publisher)
     await publications.remember_start(active.texts.policies if active is not None else None)
-    metrics = GateCollector(services.counters, readiness, lambda: server.counters.under_way)
+    metrics = GateCollector(services.counters, readiness, keyring, lambda: server.counters.under_way)
     recordings = FileRecordings(services)
     app = admin_app(
         operations,

@@ -80,7 +80,11 @@ async def disclose(
     reader = await off_loop(lambda: open_body(plan, media, body, limits), len(body))
     scopes = await off_loop(reader.survey, len(body))
     holds, consents = await _holds(prepared, scopes, request_people, consent) if plan.conditions else (None, None)
-    people = _people_of(plan, scopes, keyset, tenant, request_people, exchange_id, holds)
+    in_request = tuple(person_digest(keyset, tenant, *person) for person in request_people)
+    own = tuple(tuple(person_digest(keyset, tenant, *person) for person in scope.subjects) for scope in scopes)
+    if plan.same:
+        own = await off_loop(lambda: _join(plan, scopes, own, request_people, in_request), len(body))
+    people = _people_of(scopes, own, in_request, exchange_id, holds)
     # The time of the reservation, not of the request: the upstream or the consent resolver may have taken long.
     reservation = meter.reserve(principal, ledger, plan, people, now_s())
     transforms = prepared.transforms
@@ -141,25 +145,12 @@ _worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gharial-large-bo
 
 
 def _people_of(
-    plan: Plan,
     scopes: Sequence[Scope],
-    keyset: Keyset,
-    tenant: str,
-    request_people: Sequence[tuple[str, str]],
+    own: Sequence[tuple[str, ...]],
+    in_request: tuple[str, ...],
     exchange_id: str,
     holds: Sequence[frozenset[int]] | None,
 ) -> tuple[ScopePeople, ...]:
-    in_request = tuple(person_digest(keyset, tenant, space, text) for space, text in request_people)
-    own = [tuple(person_digest(keyset, tenant, space, text) for space, text in scope.subjects) for scope in scopes]
-    if plan.same:
-        named = [
-            tuple((space, digest) for (space, _), digest in zip(scope.subjects, digests, strict=True))
-            for scope, digests in zip(scopes, own, strict=True)
-        ]
-        # Whom the request names counts beside whoever is joined, where a value is shown of him alone.
-        alone = any(scope.cells and not scope.subjects for scope in scopes)
-        spaces = (space for space, _ in request_people)
-        own = list(join_ids(plan.same, named, zip(spaces, in_request, strict=True) if alone else ()))
     return tuple(
         ScopePeople(
             own[index] or in_request or (f"{_UNKNOWN}{exchange_id}:{index}",),
@@ -168,6 +159,24 @@ def _people_of(
         )
         for index, scope in enumerate(scopes)
     )
+
+
+def _join(
+    plan: Plan,
+    scopes: Sequence[Scope],
+    own: Sequence[tuple[str, ...]],
+    request_people: Sequence[Person],
+    in_request: tuple[str, ...],
+) -> tuple[tuple[str, ...], ...]:
+    """Return the people of each scope, those ids that are one person joined; `own` are the digests of its subjects."""
+    named = [
+        tuple((space, digest) for (space, _), digest in zip(scope.subjects, digests, strict=True))
+        for scope, digests in zip(scopes, own, strict=True)
+    ]
+    # Whom the request names counts beside whoever is joined, where a value is shown of him alone.
+    alone = any(scope.cells and not scope.subjects for scope in scopes)
+    spaces = (space for space, _ in request_people)
+    return join_ids(plan.same, named, zip(spaces, in_request, strict=True) if alone else ())
 
 
 _UNKNOWN = "?"

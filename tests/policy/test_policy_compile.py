@@ -134,8 +134,8 @@ def naive_selects(segments: tuple[Segment, ...], path: Path) -> bool:
 
 
 def cell_at(plan: Plan, path: Path) -> int:
-    """The cell of the value at `path`, walked as an executor does."""
-    at = 0
+    """The cell that covers the value at `path`, walked as an executor does: the deepest on the way."""
+    at, cell = 0, plan.nodes[0].cell
     for step in path:
         node = plan.nodes[at]
         if isinstance(step, str):
@@ -143,8 +143,9 @@ def cell_at(plan: Plan, path: Path) -> int:
         else:
             at = node.indexes.get(step, node.other_index)
         if at == NOWHERE:
-            return NONE
-    return plan.nodes[at].cell
+            return cell
+        cell = cell if plan.nodes[at].cell == NONE else plan.nodes[at].cell
+    return cell
 
 
 def technique(step: Step) -> Technique:

@@ -7,7 +7,7 @@ How an executor reads it:
 
 * `nodes[0]` is the root of the body. A value at a node is looked up further by `names` (folded names, `fold_name`) and
   `indexes`, else by `other_name` / `other_index`. The `..` of JSONPath is already resolved: nodes may form cycles.
-* `NOWHERE` as a next node means that nothing below can be listed: the whole subtree is unlisted.
+* `NOWHERE` as a next node means that no path leads on: a cell around covers the whole subtree, else it is unlisted.
 * `cell` (an index of `cells`, or `NONE`) says what is done with the value *and every leaf below it*. A node below
   whose cell differs (a narrower tag) already carries the combined result, so an executor only looks at the deepest.
 * A cell holds one step per variant. Which variant holds is decided per person (`Variant`): 0 is the normal one.

@@ -10,6 +10,7 @@ from gharial.model.plan import NONE, NOWHERE, PLAN_FORMAT, Cell, Mode, Node, Op,
 from gharial.policy.automaton import Automaton, Move, Positions
 from gharial.policy.document import Policy
 from gharial.policy.layout import MAX_LINKS, MAX_NODES, too_large
+from gharial.policy.minimal import merge_alike
 from gharial.policy.tags import Tag
 
 BODIES = "bodies of requests"
@@ -129,7 +130,7 @@ class _Layout:
                     cell=self._cell(found) if found else NONE,
                 )
             )
-        return tuple(nodes)
+        return merge_alike(nodes)
 
     def _cell(self, tags: frozenset[str]) -> int:
         """One cell per set of tags; its step names those whose tokens are opened."""

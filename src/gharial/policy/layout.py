@@ -17,6 +17,7 @@ from gharial.model.errors import PolicyInvalid, Problem
 from gharial.model.plan import NONE, NOWHERE, Cell, Node, Step
 from gharial.policy.automaton import Automaton, Move, Positions
 from gharial.policy.document import Policy
+from gharial.policy.minimal import merge_alike
 from gharial.policy.technique import CLEAR, Technique, find_strictest, join
 from gharial.policy.verdict import Fate, Floor, Verdict, join_floors, raise_to
 
@@ -40,10 +41,16 @@ class Found(NamedTuple):
 
 
 _OUTSIDE = Found("", NONE, "", "")
+_AROUND = "*"
+"""Stands for the tag of a container around, whose cell holds without being named again; no tag is called so."""
 
 
 class _Place(NamedTuple):
-    """One node before it has a number."""
+    """One node before it has a number.
+
+    Below a tagged value it is the same place whatever the tag, as long as the tag's fate is: 50 paths `$..a.b` would
+    else need a node for each pair of them.
+    """
 
     positions: Positions
     found: Found
@@ -70,7 +77,7 @@ class Layout:
     _joined: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def nodes(self, automaton: Automaton) -> tuple[Node, ...]:
-        """Walk the automaton from its start and give each distinct place a number."""
+        """Walk the automaton from its start and give each place that differs from all others a number."""
         outside = _Place(frozenset(), _OUTSIDE)
         numbers = {self._land(outside, automaton.start(), by_name=True): 0}
         queue = deque(numbers)
@@ -78,7 +85,7 @@ class Layout:
         links = 0
 
         def number(place: _Place) -> int:
-            if not place.positions and not place.found.tag:
+            if not place.positions and place.found.tag in ("", _AROUND):
                 return NOWHERE
             if place not in numbers:
                 numbers[place] = len(numbers)
@@ -97,10 +104,10 @@ class Layout:
                     indexes={i: number(self._land(here, move, by_name=False)) for i, move in moves.indexes.items()},
                     other_name=number(self._land(here, moves.other_name, by_name=True)),
                     other_index=number(self._land(here, moves.other_index, by_name=False)),
-                    cell=self.cell(here.found) if here.found.tag else NONE,
+                    cell=NONE if here.found.tag in ("", _AROUND) else self.cell(here.found),
                 )
             )
-        return tuple(nodes)
+        return merge_alike(nodes)
 
     def combine(self, tags: frozenset[str]) -> Found:
         """What holds where several tags name one place. Raises PolicyInvalid where they contradict each other."""
@@ -146,7 +153,10 @@ class Layout:
         """
         subject, fact = ("", "") if by_name else (here.found.subject, here.found.fact)
         if not move.found:
-            return _Place(move.positions, here.found._replace(subject=subject, fact=fact))
+            kept = here.found._replace(subject=subject, fact=fact)
+            if kept.tag and kept == here.found and not (subject or fact):
+                kept = kept._replace(tag=_AROUND)
+            return _Place(move.positions, kept)
         found = self.combine(move.found)
         fate = self._join(found.fate, here.found.fate) if here.found.tag else found.fate
         return _Place(move.positions, Found(found.tag, fate, found.subject or subject, found.fact or fact))

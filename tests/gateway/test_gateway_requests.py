@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 
@@ -241,3 +242,34 @@ async def test_who_may_send_only_tokens_cant_guess_in_bodies_either(world: World
         reply = await world.home.get("/customers/x", header, method="POST", body=body.encode(), key=world.desk)
         refused(reply, 400, "token.refused")
     assert world.upstream.seen == []
+
+
+async def test_http2_is_read_alike(world: World):
+    """Cookies in crumbs, a header, and a body with no length told: the upstream gets values, and one length."""
+    record = await world.record(world.acme)
+    person, account = record["customerId"], record["accountNumber"]
+    process = await asyncio.create_subprocess_exec(
+        *(
+            "curl",
+            "-sS",
+            "--http2-prior-knowledge",
+            "-X",
+            "POST",
+            "-T",
+            "-",
+            "-w",
+            "%{http_version}",
+            "-o",
+            "/dev/null",
+        ),
+        *("-H", f"x-api-key: {world.acme}", "-H", JSON, "-H", f"X-Customer: {person}"),
+        *("-H", f"cookie: s=1; customer={person}; t=2", f"http://127.0.0.1:{world.home.port}/customers/x"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate(json.dumps({"accountNumber": account}).encode())
+    assert out == b"2"
+    assert world.asked.all("x-customer") == [customer_id(1)]
+    assert world.asked.all("cookie") == [f"s=1; customer={customer_id(1)}; t=2"]
+    assert world.asked.body == f'{{"accountNumber":{ACCOUNT}}}'.encode()
+    assert world.asked.all("content-length") == [str(len(world.asked.body))]

@@ -96,8 +96,10 @@ def _resolve_json(plan: Plan, body: bytes, limits: Limits, opener: Opener) -> by
     scopes = reader.survey()
     if any(step.rule == DEMANDED for step in plan.steps):
         _refuse_shapes(plan, body)
+    before = sum(opener.counts.values())
     rewritten = reader.finish([0] * len(scopes), [_opening(step, opener) for step in plan.steps])
-    return rewritten.body if rewritten.changed else None
+    # Without a token the bytes stay: a plain text in a tagged place would only be spelled otherwise.
+    return rewritten.body if sum(opener.counts.values()) > before else None
 
 
 def _opening(step: Step, opener: Opener) -> Transform:

@@ -147,6 +147,25 @@ def test_a_failed_write_leaves_the_old_file_whole(desk: KeyDesk, monkeypatch, st
     assert sorted(path.name for path in desk.key_file.parent.iterdir()) == ["keys.json", "keys.json.lock"]
 
 
+def test_a_folder_that_can_not_be_synced_is_told_from_a_failed_write(desk: KeyDesk, monkeypatch):
+    """Where the last step fails the new file stands, and the error says so; folders that know no sync are fine."""
+    real = os.fsync
+    failure = errno.EIO
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(failure, os.strerror(failure))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(KeyFileUnwritable, match="is written, and it is not sure that it is on disk"):
+        desk.rotate()
+    assert len(desk.load().keys) == 2
+    failure = errno.EINVAL
+    desk.rotate()
+    assert len(desk.load().keys) == 3
+
+
 def test_a_key_file_behind_a_link_is_replaced_where_it_lies(desk: KeyDesk, tmp_path: Path):
     """The link stays a link; the file that it leads to is the new one."""
     real = tmp_path / "elsewhere.json"

@@ -77,13 +77,18 @@ def read_wrapped(path: Path) -> bytes:
 def replace_key_file(path: Path, data: bytes) -> None:
     """Put a key file in the place of the one at `path`, or where there is none; durable when it returns.
 
-    A link stays one: the file that it leads to is replaced. Raises KeyFileUnwritable; the old file is whole then.
+    A link stays one: the file that it leads to is replaced. Raises KeyFileUnwritable, which says whether the old file
+    stands there then or the new one; it is whole.
     """
     real = path.resolve()
     try:
         real.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         replace_file(real, data)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            if real.read_bytes() == data:
+                why = error.strerror or type(error).__name__
+                raise KeyFileUnwritable(f"{path} is written, and it is not sure that it is on disk ({why})") from None
         raise KeyFileUnwritable(_why_unwritable(path, error)) from None
 
 

@@ -97,6 +97,8 @@ def test_the_oldest_key_needs_its_option(config: Path):
         assert result.exit_code == 1
         assert "--reset-people-and-credentials" in result.stderr
         assert "key.needed" in result.stderr
+    unasked = run(config, "destroy", key)
+    assert (unasked.exit_code, "for good?" in unasked.output) == (1, False)
     assert states(config) == ["enabled", "enabled"]
     assert run(config, "disable", key, "--reset-people-and-credentials").exit_code == 0
     assert states(config) == ["disabled", "enabled"]

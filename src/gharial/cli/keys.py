@@ -122,11 +122,14 @@ def enable(key_id: int, reset: bool, config_path: Path) -> None:
 def destroy(key_id: int, reset: bool, yes: bool, config_path: Path) -> None:
     """Remove the material of key ID for good, after saying what dies with it."""
     from gharial.crypto.keyset import KeyState
-    from gharial.wiring.keyfiles import KeyDesk, what_dies_with
+    from gharial.wiring.keyfiles import KeyDesk, what_dies_with, with_state
 
     desk = KeyDesk(config_path)
-    for line in what_dies_with(desk.load(), key_id):
+    keyset = desk.load()
+    for line in what_dies_with(keyset, key_id):
         note(line)
+    # Before anybody is asked: whoever says yes is not refused for a word that was missing.
+    with_state(keyset, key_id, KeyState.DESTROYED, reset=reset)
     if not yes and not _confirmed(key_id):
         fail(f"key {key_id} is as it was; nothing was destroyed")
     desk.set_state(key_id, KeyState.DESTROYED, reset=reset)

@@ -100,18 +100,7 @@ class KeyDesk:
         Raises KeyUnknown as `crypto.keyset.set_state` does, and KeyNeeded if digests of people and hashes of
         credentials would change, unless `reset`.
         """
-
-        def change(keyset: Keyset) -> Keyset:
-            changed = set_state(keyset, key_id, state)
-            if changed.oldest_enabled_id != keyset.oldest_enabled_id and not reset:
-                raise KeyNeeded(
-                    f"key {keyset.oldest_enabled_id} is the oldest enabled key, and key {changed.oldest_enabled_id} "
-                    "would be: all people would count as new and every credential would have to be issued again; "
-                    f"{RESET_FLAG} accepts that"
-                )
-            return changed
-
-        return self._change(change)
+        return self._change(lambda keyset: with_state(keyset, key_id, state, reset=reset))
 
     def export(self, target: Path) -> Keyset:
         """Write a copy of the key file, wrapped as it is, where there is no file yet; return what is in it."""
@@ -247,6 +236,18 @@ class KeyDesk:
         # Read back before it replaces anything: what can't be opened again must not get there.
         unwrap_keyset(data, kek)
         replace_key_file(self.key_file, data)
+
+
+def with_state(keyset: Keyset, key_id: int, state: KeyState, *, reset: bool = False) -> Keyset:
+    """Return the keyset with one key in another state. Raises what `KeyDesk.set_state` raises."""
+    changed = set_state(keyset, key_id, state)
+    if changed.oldest_enabled_id != keyset.oldest_enabled_id and not reset:
+        raise KeyNeeded(
+            f"key {keyset.oldest_enabled_id} is the oldest enabled key, and key {changed.oldest_enabled_id} would be: "
+            "all people would count as new and every credential would have to be issued again; "
+            f"{RESET_FLAG} accepts that"
+        )
+    return changed
 
 
 def describe_keys(keyset: Keyset) -> dict[str, Any]:

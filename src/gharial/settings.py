@@ -120,6 +120,23 @@ class Listen(_Section):
         return self
 
 
+class Api(_Section):
+    """The reveal API, on a listener of the gate's own; without this section it is not there."""
+
+    address: str = Field("127.0.0.1", description="IP address to listen on; any but loopback needs api.tls.")
+    port: int = Field(8082, ge=1, le=65535, description="TCP port to listen on.")
+    tls: ListenTls | None = Field(None, description="Serve HTTPS (HTTP/1.1) with these files.")
+    calls_per_minute: int = Field(
+        600, ge=1, le=1_000_000, description="How many calls a minute each client has; a sixth of it at once."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.tls is None and not ipaddress.ip_address(self.address).is_loopback:
+            raise ValueError("clear values leave here: an address that is not loopback needs api.tls")
+        return self
+
+
 class Admin(_Section):
     """Where the command line talks to the running gateway."""
 
@@ -472,6 +489,7 @@ class Settings(_Section):
     """The whole of gharial.yaml."""
 
     listen: Listen = Field(Listen(), description="Where clients connect.")
+    api: Api | None = Field(None, description="Where callers have values revealed; off unless it is set.")
     admin: Admin = Field(Admin(), description="Where the command line talks to the running gateway.")
     upstreams: dict[str, Upstream] = Field(description="The APIs behind the gateway, by name.")
     routes: tuple[Route, ...] = Field(min_length=1, description="Which path goes where, and under which policy.")
@@ -585,6 +603,11 @@ def _cross_check(settings: Settings, root: Node, file: str) -> Iterator[Problem]
         if not _NAME.fullmatch(name):
             place = find_place(root, ("upstreams", name), key=True)
             yield Problem(file, *place, "an upstream's name has letters, digits, '-' and '_'")
+    if settings.api is not None and settings.api.port == settings.listen.port:
+        yield Problem(file, *find_place(root, ("api", "port")), "api.port: the gateway itself listens there")
+    if settings.api is not None and not settings.identity:
+        place = find_place(root, ("api",), key=True)
+        yield Problem(file, *place, "api: without 'identity' nobody could show who calls, and nothing is revealed")
     kinds = [source.model_fields_set for source in settings.identity]
     if sum("api_keys" in kind for kind in kinds) > 1:
         yield Problem(file, *find_place(root, ("identity",)), "identity may name api_keys once")

@@ -222,3 +222,35 @@ def test_a_password_that_is_read_as_a_port_is_not_quoted(line: str):
     with pytest.raises(ConfigInvalid) as refused:
         parse_settings(head + line, "g.yaml")
     assert "hunter2" not in str([str(problem) for problem in refused.value.problems])
+
+
+@pytest.mark.parametrize(
+    ("api", "said"),
+    [
+        ("{ address: 0.0.0.0 }", "needs api.tls"),
+        ("{ address: 192.0.2.7, port: 8443 }", "needs api.tls"),
+        ("{ port: 8080 }", "the gateway itself listens there"),
+        ("{ calls_per_minute: 0 }", "calls_per_minute"),
+        ("{ address: nowhere }", "api"),
+    ],
+)
+def test_an_api_that_would_be_open_is_a_mistake(api: str, said: str):
+    """Clear values leave here: only loopback may do without TLS, on a port of its own."""
+    found = mistakes(SMALL + f"identity: [{{ api_keys: {{}} }}]\napi: {api}\n")
+    assert any(said in mistake for mistake in found), found
+
+
+def test_an_api_nobody_could_be_known_at_is_a_mistake():
+    """Without a source of identity everybody is anonymous, and nothing is revealed to them."""
+    assert any("without 'identity'" in mistake for mistake in mistakes(SMALL + "api: {}\n"))
+
+
+def test_an_api_is_off_unless_it_is_named():
+    """Nothing listens that nobody asked for; named, it is on loopback; elsewhere with a certificate."""
+    assert parse_settings(SMALL, "g.yaml").api is None
+    identity = "identity: [{ api_keys: {} }]\n"
+    named = parse_settings(SMALL + identity + "api: {}\n", "g.yaml").api
+    assert named is not None
+    assert (named.address, named.port) == ("127.0.0.1", 8082)
+    tls = "api: { address: 0.0.0.0, tls: { cert: file:c.pem, key: file:k.pem } }\n"
+    assert parse_settings(SMALL + identity + tls, "g.yaml").api is not None

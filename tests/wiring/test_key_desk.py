@@ -66,19 +66,6 @@ def test_processes_that_rotate_at_once_lose_nothing(desk: KeyDesk, config: Path)
     assert len(desk.load().keys) == 21
 
 
-def test_a_process_that_is_killed_while_it_rotates_leaves_a_whole_file(desk: KeyDesk, config: Path):
-    """Killed in the middle of a rotation, again and again: the file opens, holds all that was announced, takes more."""
-    code = "import sys; from pathlib import Path; from gharial.wiring.keyfiles import KeyDesk\n"
-    code += "while True: print(KeyDesk(Path(sys.argv[1])).rotate().primary_id, flush=True)"
-    for rotations in range(1, 9):
-        with subprocess.Popen([sys.executable, "-c", code, str(config)], stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            announced = [int(process.stdout.readline()) for _ in range(rotations)]
-            process.kill()
-        assert set(announced) <= {key.id for key in desk.load().keys}
-    desk.rotate()
-
-
 def test_a_disabled_key_refuses_and_comes_back(desk: KeyDesk):
     """A token of a disabled key is refused, and opens again when the key is enabled."""
     desk.rotate()

@@ -252,21 +252,28 @@ def bind_private_socket(path: Path) -> socket.socket:
     return bound
 
 
-class _QuietServer(uvicorn.Server):
+class QuietServer(uvicorn.Server):
+    """A server within the gate's process."""
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: the gate has handlers of its own, and ends the admin socket last."""
+        """Leave signals alone: the gate has handlers of its own, and ends its listeners itself."""
         yield
 
 
 async def serve_admin(app: Starlette, path: Path) -> tuple[uvicorn.Server, asyncio.Task[None]]:
     """Serve `app` on the socket at `path`; returns the server (set `should_exit` to end it) and its task."""
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http="httptools", ws="none")
-    server = _QuietServer(config)
-    task = asyncio.create_task(server.serve(sockets=[bind_private_socket(path)]))
+    server = QuietServer(config)
+    return server, await start_server(server, bind_private_socket(path))
+
+
+async def start_server(server: uvicorn.Server, bound: socket.socket) -> asyncio.Task[None]:
+    """Serve on a bound socket; returns the task once calls are taken, or when it has ended already."""
+    task = asyncio.create_task(server.serve(sockets=[bound]))
     while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells it by an attribute only
         await asyncio.sleep(0.005)
-    return server, task
+    return task
 
 
 class AdminClient:

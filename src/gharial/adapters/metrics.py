@@ -8,7 +8,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gharial.gate.keyring import Keyring
 from gharial.gate.publishing import Readiness
 from gharial.gate.services import Counters
 
@@ -18,12 +17,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class GateCollector(Collector):
     """Reads the counters when it is asked; keeps none of its own."""
 
-    def __init__(
-        self, counters: Counters, readiness: Readiness, keyring: Keyring, in_flight: Callable[[], int]
-    ) -> None:
+    def __init__(self, counters: Counters, readiness: Readiness, in_flight: Callable[[], int]) -> None:
         self._counters = counters
         self._readiness = readiness
-        self._keyring = keyring
         self._in_flight = in_flight
 
     def collect(self) -> Iterable[Metric]:
@@ -38,6 +34,8 @@ class GateCollector(Collector):
         yield _labelled(
             "gharial_shadow_would_refuse", "Answers that enforcing would refuse.", "route", found.shadow_would_refuse
         )
+        yield _labelled("gharial_revealed", "Values that the reveal API gave in clear, by tag.", "tag", found.revealed)
+        yield _labelled("gharial_reveal_refused", "Values that it refused, by why.", "why", found.reveal_refused)
         yield from self._plain()
 
     def _plain(self) -> Iterator[Metric]:
@@ -52,13 +50,6 @@ class GateCollector(Collector):
         ready = GaugeMetricFamily("gharial_policies_ready", "1 if the last publication became active.")
         ready.add_metric([], 0 if self._readiness.problems else 1)
         yield ready
-        yield _plain(
-            "gharial_key_files_taken", "Reloads of the key file that became active.", self._keyring.counts.taken
-        )
-        yield _plain("gharial_key_files_rejected", "Reloads that did not.", self._keyring.counts.rejected)
-        keys_ready = GaugeMetricFamily("gharial_key_file_ready", "1 if the last reload of the key file became active.")
-        keys_ready.add_metric([], 0 if self._keyring.problem else 1)
-        yield keys_ready
         in_flight = GaugeMetricFamily("gharial_in_flight", "Exchanges under way.")
         in_flight.add_metric([], self._in_flight())
         yield in_flight

@@ -22,7 +22,8 @@ Version 1, members in this order, all of them always present:
 | `reidentified` | tag -> how many tokens became real values towards the upstream |
 | `ms` | duration of the exchange in milliseconds |
 
-Readers must ignore members that they do not know; a member's meaning never changes within a version.
+Readers must ignore members that they do not know; a member's meaning never changes within a version. A line with the
+member `kind` is no exchange: see `reveal_record`.
 """
 
 from __future__ import annotations

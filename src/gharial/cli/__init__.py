@@ -15,6 +15,7 @@ from gharial.cli.keys import keys
 from gharial.cli.policy import policy
 from gharial.cli.publication import canary, history, publish, rollback
 from gharial.cli.record import record, replay
+from gharial.cli.reveal import reveal
 from gharial.cli.setup import config, init
 from gharial.cli.story import demo
 from gharial.cli.trace import trace
@@ -33,7 +34,7 @@ def main() -> None:
     """
 
 
-for command in (up, gate, status, doctor, init, keys, config, policy, record, clients, incidents, trace, demo):
+for command in (up, gate, status, doctor, init, keys, config, policy, record, clients, incidents, reveal, trace, demo):
     main.add_command(command)
 
 for command in (publish, history, rollback, canary, replay):

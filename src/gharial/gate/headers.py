@@ -6,11 +6,12 @@ Responses on an enforced route are default-deny like fields: only names on `SAFE
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from gharial.gate.outcome import Headers
-from gharial.model.errors import GharialError
+from gharial.model.errors import GharialError, TooManyCalls
 
 EXCHANGE_HEADER = "gharial-exchange"
 POLICY_HEADER = "gharial-policy"
@@ -159,4 +160,6 @@ def refusal_headers(error: GharialError) -> Headers:
         return (("www-authenticate", 'Bearer realm="gharial", ApiKey realm="gharial"'),)
     if error.status == 503:
         return (("retry-after", "1"),)
+    if isinstance(error, TooManyCalls):
+        return (("retry-after", str(math.ceil(error.retry_after_s))),)
     return ()

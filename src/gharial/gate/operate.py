@@ -136,6 +136,8 @@ def status(services: Services, *, started_s: float, version: str, extra: Mapping
             "locations_withheld": counters.locations_withheld,
             "audit_lines_lost": counters.audit_lines_lost,
             "bytes_without_plan": counters.bytes_without_plan,
+            "revealed": counters.revealed.total(),
+            "reveal_refused": counters.reveal_refused.total(),
         },
         **extra,
     }

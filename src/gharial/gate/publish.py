@@ -30,6 +30,7 @@ from gharial.model.plan import Mode, Plan
 from gharial.policy.compile import compile_plan
 from gharial.policy.decide import Decider
 from gharial.policy.document import Policy
+from gharial.policy.reveal import REVEAL_ROUTE, compile_reveal, tags_forbidden
 
 MAX_PLANS = 1_000
 MAX_PLAN_PARTS = 400_000
@@ -87,6 +88,24 @@ class ActivePolicies:
         fresh.keyset = keyset
         fresh._transforms = _no_transforms()  # noqa: SLF001 - of its own kind
         return fresh
+
+    def reveals(self, caller: Caller, now_s: float) -> tuple[Plan, ...]:
+        """Return what this caller may have revealed at this time, a plan for each policy that gives it something.
+
+        A token does not tell which policy it was made under, so a floor of any policy under a tag holds for all; the
+        grants of a policy in shadow mode give nothing. Raises as `prepare` does.
+        """
+        decisions = {name: decider.decide(caller, now_s) for name, decider in self._deciders.items()}
+        forbidden = frozenset[str]().union(
+            *(tags_forbidden(self.policies[name], decision.guardrails) for name, decision in decisions.items())
+        )
+        enforced = [policy for policy in self.policies.values() if policy.mode is Mode.ENFORCE]
+        plans = [self._reveal_plan(policy, decisions[policy.name].grants, forbidden) for policy in enforced]
+        return tuple(plan for plan in plans if plan.cells)
+
+    def _reveal_plan(self, policy: Policy, grants: tuple[str, ...], forbidden: frozenset[str]) -> Plan:
+        key = (REVEAL_ROUTE, policy.name, grants, forbidden)
+        return self._plans.get(key, lambda: compile_reveal(policy, grants, forbidden))
 
     def kind(self, rule: RouteRule) -> RouteKind:
         """Return what is done on a route under these policies."""

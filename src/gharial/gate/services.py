@@ -22,7 +22,8 @@ class Counters:
     """What `gharial status` shows. All count since the gate started; keys are routes, codes and names, never values.
 
     `bytes_without_plan` counts bytes that an enforced route was about to forward without a plan. It reads zero; such
-    bytes are refused as well as counted.
+    bytes are refused as well as counted. `revealed` counts values of the reveal API by tag, `reveal_refused` those that
+    it refused, by why (`RevealRefusal`).
     """
 
     forwarded: Counter[str] = field(default_factory=Counter)
@@ -36,6 +37,8 @@ class Counters:
     locations_withheld: int = 0
     audit_lines_lost: int = 0
     bytes_without_plan: int = 0
+    revealed: Counter[str] = field(default_factory=Counter)
+    reveal_refused: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,17 @@ class RequestTooLarge(GharialError):
     title = "The request's body is too large"
 
 
+class TooManyCalls(GharialError):
+    """A client calls the reveal API more often than `api.calls_per_minute` allows. `retry_after_s` is above 0."""
+
+    code, status, fault = "request.too_many", 429, Fault.CALLER
+    title = "Too many calls"
+
+    def __init__(self, retry_after_s: float = 1.0) -> None:
+        super().__init__()
+        self.retry_after_s = retry_after_s
+
+
 class RequestProbes(GharialError):
     """The query filters or sorts by a field that this caller may not see (a guardrail with `filter_or_sort_by`)."""
 
@@ -308,6 +319,13 @@ class AdminUnavailable(GharialError):
 
     code, status, fault = "admin.unavailable", 503, Fault.GHARIAL
     title = "No gateway is running here"
+
+
+class ApiUnavailable(GharialError):
+    """The CLI found no reveal API where it should be, or one that takes no calls."""
+
+    code, status, fault = "api.unavailable", 503, Fault.GHARIAL
+    title = "The reveal API can't be reached"
 
 
 class NotFound(GharialError):

@@ -36,6 +36,11 @@ def find_warnings(policy: Policy) -> list[Problem]:
             for tag in sorted(grant.reidentify)
             if (why := _useless_reidentify(policy, tag))
         ]
+        found += [
+            Problem(policy.file, grant.line, grant.column, f"'{grant.name}' reveals '{tag}', {why}")
+            for tag in sorted(grant.reveal)
+            if (why := _doubtful_reveal(policy, grant, tag))
+        ]
     for tag in policy.tags.values():
         if tag.detect and not tag.find and not detectors_matter(policy.unlisted):
             what = f"'{tag.name}' finds nothing: 'unlisted_fields: {policy.unlisted}' leaves nothing to detect"
@@ -90,14 +95,14 @@ def _failing_expressions(policy: Policy) -> Iterator[Problem]:
 def _without_subject(grant: Grant, has_subject: bool) -> Iterator[str]:
     if has_subject:
         return
-    if grant.budgets:
+    if grant.budgets and (CLEAR in grant.shown.values() or not grant.reveal):
         yield f"the grant '{grant.name}' has a budget, but no tag has a subject: each record counts as one person"
     if any(condition.fact == CONSENT for condition in grant.needs.person):
         yield f"the grant '{grant.name}' needs consent, but no tag has a subject: nobody can be asked for"
 
 
 def _useless_budgets(grant: Grant) -> Iterator[str]:
-    if grant.budgets and CLEAR not in grant.shown.values():
+    if grant.budgets and CLEAR not in grant.shown.values() and not grant.reveal:
         yield f"the budget of '{grant.name}' counts nobody: the grant shows nothing clear"
     for short, long in combinations(grant.budgets, 2):
         if long.people <= short.people:
@@ -126,6 +131,15 @@ def _too_many_factors(policy: Policy) -> Iterable[Problem]:
             what = f"a caller to whom all of {names} apply is refused: together they have more than {MAX_FACTORS} "
             yield Problem(policy.file, line, column, f"{what}budgets and conditions about persons")
             return
+
+
+def _doubtful_reveal(policy: Policy, grant: Grant, tag: str) -> str:
+    techniques = chain.from_iterable(techniques_of(other, tag) for other in policy.grants)
+    if not any(technique.op in (Op.TOKEN, Op.ENCRYPT) for technique in techniques):
+        return "which no grant shows as a token or an envelope"
+    if not grant.budgets:
+        return "without a budget: whoever has this caller's credential can have every value of its tokens"
+    return ""
 
 
 def _useless_reidentify(policy: Policy, tag: str) -> str:

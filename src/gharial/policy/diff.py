@@ -20,6 +20,7 @@ from gharial.policy.document import Policy
 from gharial.policy.incoming import places_demanded, places_opened
 from gharial.policy.people import BudgetKey, People, find_people, variants_of, window_text, words_of
 from gharial.policy.places import Spot, find_cell, find_spots, steps_of, unlisted_step
+from gharial.policy.reveal import compile_reveal, limits_of, tags_forbidden
 from gharial.policy.samples import describe, facts_text
 from gharial.policy.technique import Technique, compare
 
@@ -109,6 +110,7 @@ def diff_policies(old: Policy, new: Policy, max_classes: int = MAX_CLASSES) -> D
     rows: _Rows = {}
     plans = _Plans((old, new), params)
     compared: list[tuple[CallerClass, Plan, Plan]] = []
+    reveals: list[tuple[Plan, Plan]] = []
     refused = 0
     for caller_class in touched[:max_classes]:
         before_refused, after_refused = (applying.refused for applying in caller_class.applying)
@@ -117,12 +119,15 @@ def diff_policies(old: Policy, new: Policy, max_classes: int = MAX_CLASSES) -> D
                 _collect(rows, caller_class, [(_refused_row(before_refused), frozenset())])
             continue
         try:
-            compared.append((caller_class, plans.get(0, caller_class), plans.get(1, caller_class)))
+            before, after = plans.get(0, caller_class), plans.get(1, caller_class)
+            reveals.append((_reveal_plan(old, before), _reveal_plan(new, after)))
+            compared.append((caller_class, before, after))
         except PolicyInvalid:
             refused += 1
     people = find_people([plan for _, *pair in compared for plan in pair], words_of((old, new)))
-    for caller_class, before, after in compared:
+    for (caller_class, before, after), revealed in zip(compared, reveals, strict=True):
         _collect(rows, caller_class, _compare_plans(before, after, spots, people))
+        _collect(rows, caller_class, _compare_reveals(*revealed))
     if refused:
         left_out.append(f"{refused:,} classes of callers for which one of the two can't be compiled")
     whole = [_mode_row(old, new)] if old.mode is not new.mode else []
@@ -364,6 +369,40 @@ def _limits(plan: Plan) -> Mapping[BudgetKey, int]:
 
 def _rate(people: int, window_s: int) -> str:
     return f"{people} people in {window_text(window_s)}"
+
+
+def _reveal_plan(policy: Policy, plan: Plan) -> Plan:
+    return compile_reveal(policy, plan.grants, tags_forbidden(policy, plan.guardrails))
+
+
+def _compare_reveals(old: Plan, new: Plan) -> _Changes:
+    """What the reveal API gives to these callers."""
+    for tag in sorted({cell.tag for plan in (old, new) for cell in plan.cells}):
+        one, other = limits_of(old, tag), limits_of(new, tag)
+        if one == other:
+            continue
+        opens, closes = _gives_more(other, one), _gives_more(one, other)
+        direction = Direction.OTHER
+        if opens is not closes:
+            direction = Direction.MORE_OPEN if opens else Direction.STRICTER
+        yield _Row(direction, tag, "reveal API", _revealed(one), _revealed(other), "", ""), _EVERYBODY
+
+
+_Limits = Mapping[BudgetKey, int] | None
+
+
+def _gives_more(one: _Limits, other: _Limits) -> bool:
+    """True if `one` may give a value that `other` does not, as far as limits of the same grants can be compared."""
+    if one is None or other is None:
+        return other is None
+    return any(key not in one or one[key] > limit for key, limit in other.items())
+
+
+def _revealed(limits: _Limits) -> str:
+    if limits is None:
+        return "not revealed"
+    told = (f"{values} values in {window_text(key[1])}" for key, values in sorted(limits.items()))
+    return "revealed" + (f" ({', '.join(told)})" if limits else "")
 
 
 def _compare_rest(old: Plan, new: Plan) -> _Changes:

@@ -79,6 +79,7 @@ def explain_places(asked: Asked) -> list[Explanation]:
         found.append(explain_step(asked, place, (cell.tag,), asked.plan.steps[cell.steps[asked.variant]]))
     found += [_explain_param(asked, param) for param in asked.plan.params]
     found += _explain_bodies(asked)
+    found += _explain_reveal(asked)
     return sorted(found, key=lambda e: (not e.tags, e.tags, e.place))
 
 
@@ -96,6 +97,20 @@ def _explain_bodies(asked: Asked) -> Iterator[Explanation]:
         rule = f"never:{demanding[0]}" if demanding else f"grant:{opening[0]}"
         place = f"{', '.join(map(str, tag.body_paths))} of requests"
         yield Explanation(place, (tag.name,), "opened" if opening else "refused", rule, "; ".join(whys), ())
+
+
+def _explain_reveal(asked: Asked) -> Iterator[Explanation]:
+    """Explain what happens to values that this caller sends to the reveal API, tag by tag."""
+    granting = [g for g in asked.policy.grants if g.name in asked.plan.grants]
+    forbidding = [g for g in asked.policy.never if g.name in asked.plan.guardrails]
+    for tag in sorted(frozenset[str]().union(*(grant.reveal for grant in granting))):
+        rules = [f"never:{g.name}" for g in forbidding if tag in g.tags]
+        why = "a guardrail puts a floor under it, and no person is known here who could be spared"
+        how = "refused"
+        if not rules:
+            rules = [f"grant:{g.name}" for g in granting if tag in g.reveal]
+            how, why = "revealed", "tokens of this caller, and envelopes, come back in clear"
+        yield Explanation("values sent to the reveal API", (tag,), how, rules[0], why, ())
 
 
 def _explain_param(asked: Asked, param: Param) -> Explanation:

@@ -17,7 +17,7 @@ from gharial.policy.technique_syntax import TechniqueError, parse_technique
 
 MAX_GRANTS = 2_000
 """Grants of one policy."""
-GRANT_KEYS = ("grant", "to", "for", "needs", "show", "reidentify", "budget", "min_group")
+GRANT_KEYS = ("grant", "to", "for", "needs", "show", "reidentify", "reveal", "budget", "min_group")
 """The keys of a grant."""
 MAX_GROUP = 1_000_000
 """The largest `min_group`."""
@@ -48,9 +48,9 @@ class BudgetRule:
 class Grant:
     """What some callers may see. `purposes` None: for any purpose, and without one.
 
-    `shown` maps single tags to techniques, groups being resolved (the narrower name wins); `reidentify` holds single
-    tags too. `show` is what the author wrote. `budgets` are sorted by window. `needs` all hold
-    together. With `min_group` above 0 the grant holds only in answers about so many people who look the same.
+    `shown` maps single tags to techniques, groups being resolved (the narrower name wins); `reidentify` and `reveal`
+    hold single tags too. `show` is what the author wrote. `budgets` are sorted by window. `needs` all hold together.
+    With `min_group` above 0 the grant holds only in answers about so many people who look the same.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Grant:
     show: tuple[Show, ...]
     shown: Mapping[str, Technique]
     reidentify: frozenset[str]
+    reveal: frozenset[str]
     budgets: tuple[BudgetRule, ...]
     needs: Conditions
     min_group: int
@@ -106,8 +107,8 @@ def _parse_grant(node: Node, names: Names, words: Vocabulary, notes: Notes) -> G
     keys = keyed(node, "a grant", notes, known=GRANT_KEYS, required=("grant", "to"))
     if not keys:
         return None
-    if "show" not in keys and "reidentify" not in keys:
-        notes.add(node, "a grant needs the key 'show' (or only 'reidentify')")
+    if keys.keys().isdisjoint(("show", "reidentify", "reveal")):
+        notes.add(node, "a grant needs the key 'show' (or only 'reidentify' or 'reveal')")
     name = name_of(keys["grant"].value, "the name of a grant", notes) if "grant" in keys else ""
     show = tuple(_parse_show(keys["show"].value, names, notes)) if "show" in keys else ()
     grant = Grant(
@@ -119,6 +120,7 @@ def _parse_grant(node: Node, names: Names, words: Vocabulary, notes: Notes) -> G
         reidentify=parse_leaves(keys["reidentify"].value, "a tag", names, notes)
         if "reidentify" in keys
         else frozenset(),
+        reveal=parse_leaves(keys["reveal"].value, "a tag", names, notes) if "reveal" in keys else frozenset(),
         budgets=_parse_budgets(keys["budget"].value, notes) if "budget" in keys else (),
         needs=parse_conditions(keys["needs"].value, "'needs'", words, notes) if "needs" in keys else Conditions(),
         min_group=_parse_min_group(keys["min_group"].value, notes) if "min_group" in keys else 0,
@@ -128,6 +130,9 @@ def _parse_grant(node: Node, names: Names, words: Vocabulary, notes: Notes) -> G
     if grant.reidentify and (grant.needs.person or grant.min_group):
         what = "a token comes back before anybody's record is read; make 'reidentify' a grant of its own"
         notes.add(keys["reidentify"], what)
+    if grant.reveal and (grant.needs.person or grant.min_group):
+        what = "a value that is sent to be revealed is nobody's that is known; make 'reveal' a grant of its own"
+        notes.add(keys["reveal"], what)
     return grant if name else None
 
 

@@ -98,16 +98,22 @@ def check_port(files: GatewayFiles) -> None:
 
     Envoy itself would share the port with another one (SO_REUSEPORT), and half of the calls would go elsewhere.
     """
-    listen = files.settings.listen
-    family = socket.AF_INET6 if ":" in listen.address else socket.AF_INET
+    listen, api = files.settings.listen, files.settings.api
+    _check_free(listen.address, listen.port, "listen.port")
+    if api is not None:
+        _check_free(api.address, api.port, "api.port")
+
+
+def _check_free(address: str, port: int, setting: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((listen.address, listen.port))
+            probe.bind((address, port))
         except OSError as error:
             raise GateUnavailable(
-                f"can't listen on {listen.address}:{listen.port} ({error.strerror}); "
-                "another program, or another gateway, is there: choose another listen.port"
+                f"can't listen on {address}:{port} ({error.strerror}); "
+                f"another program, or another gateway, is there: choose another {setting}"
             ) from None
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 import uvloop
 
 from gharial import __version__
@@ -26,6 +27,7 @@ from gharial.adapters.files import GatewayFiles, load_gateway_files
 from gharial.adapters.jwks import JwksFileVerifier
 from gharial.adapters.key_file import load_keyset
 from gharial.adapters.metrics import GateCollector, render
+from gharial.adapters.reveal_api import RevealApi, serve_reveal_api
 from gharial.adapters.store import SqliteStore, open_store
 from gharial.crypto.digest import credential_hash
 from gharial.crypto.keyset import Keyset
@@ -36,6 +38,7 @@ from gharial.gate.keyring import Keyring
 from gharial.gate.operate import Operations, random_id, status
 from gharial.gate.publish import Publisher
 from gharial.gate.publishing import Publishing, Readiness
+from gharial.gate.reveal import Revealer
 from gharial.gate.services import Counters, Services
 from gharial.model.errors import GharialError
 from gharial.model.finding import Limits
@@ -133,7 +136,7 @@ async def _serve(
     publishing = Publishing(services.publisher, services.routes, store, clock, run_policy_tests, readiness, keep, proxy)
     publications = FilePublications(files, publishing, services.publisher)
     await publications.remember_start(active.texts.policies if active is not None else None)
-    metrics = GateCollector(services.counters, readiness, keyring, lambda: server.counters.under_way)
+    metrics = GateCollector(services.counters, readiness, lambda: server.counters.under_way)
     recordings = FileRecordings(services)
     app = admin_app(
         operations,
@@ -145,6 +148,7 @@ async def _serve(
         lambda: _take_keys(keyring, log),
     )
     admin, admin_task = await serve_admin(app, files.admin_socket)
+    api_server, api_task = await _serve_api(settings, services, log)
     keepers = [
         asyncio.create_task(_keep_house(services, store, log)),
         asyncio.create_task(deliver_waiting(_courier(files, store, log), wake)),
@@ -159,6 +163,9 @@ async def _serve(
     log("gate.stopping")
     await server.stop(GRACE_S)
     recordings.close()
+    if api_server is not None and api_task is not None:
+        api_server.should_exit = True
+        await api_task
     admin.should_exit = True
     for task in keepers:
         task.cancel()
@@ -168,6 +175,16 @@ async def _serve(
     await admin_task
     await facts.close()
     files.admin_socket.unlink(missing_ok=True)
+
+
+async def _serve_api(
+    settings: Settings, services: Services, log: Log
+) -> tuple[uvicorn.Server, asyncio.Task[None]] | tuple[None, None]:
+    """Serve the reveal API, where the settings have one."""
+    if settings.api is None:
+        return None, None
+    revealer = Revealer(services, calls_per_minute=settings.api.calls_per_minute)
+    return await serve_reveal_api(RevealApi(revealer, new_id=services.new_id, log=log), settings.api)
 
 
 async def _take_keys(keyring: Keyring, log: Log) -> dict[str, Any]:

@@ -1,0 +1,257 @@
+"""The reveal API as a use case: a caller's own tokens, and envelopes, become clear values where a grant says `reveal`.
+
+Every value is opened, paid for and on record before any leaves; what is not allowed is refused with one error for all
+reasons, so that an answer tells nothing of tokens that are not this caller's.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from gharial.audit.reveal_record import RevealedValue, reveal_record
+from gharial.crypto import envelope
+from gharial.crypto.digest import person_digest
+from gharial.crypto.keyset import Keyset
+from gharial.crypto.token import Recipient, TokenScope, find_binding, looks_like_token, open_token
+from gharial.gate.outcome import Headers
+from gharial.gate.ports import Charge
+from gharial.gate.services import Services
+from gharial.model.caller import Caller
+from gharial.model.errors import GharialError, TokenRefused, TooManyCalls, UnknownCredential
+from gharial.model.finding import Kind
+from gharial.model.plan import Op
+from gharial.policy.reveal import REVEAL_ROUTE
+from gharial.watch.meter import Crossing, ScopePeople
+
+MAX_ITEMS = 1_000
+"""Values of one call."""
+MAX_CLIENTS = 10_000
+"""Clients whose rate is remembered."""
+
+
+class RevealRefusal(enum.StrEnum):
+    """Why a value was refused; told to the operator's metrics, never to the caller."""
+
+    NO_RIGHT = "no_right"
+    NOT_OPENED = "not_opened"
+    BUDGET = "budget"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a caller wants revealed: a token or an envelope, and the tag that it is of."""
+
+    tag: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """A value in clear, with its JSON type."""
+
+    kind: Kind
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A call whose caller is known and may go on."""
+
+    exchange_id: str
+    started_s: float
+    caller: Caller
+
+
+class Rate:
+    """A bucket of calls per client, refilled all the time; bounded, the least recently used client forgotten first."""
+
+    def __init__(self, calls_per_minute: int) -> None:
+        self._per_s = calls_per_minute / 60
+        self._most = max(1.0, calls_per_minute / 6)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str, now_s: float) -> float:
+        """Take a call; return 0, or after how many seconds there is one again."""
+        left, at_s = self._buckets.pop(client, (self._most, now_s))
+        # A clock that was set back gives nothing and takes nothing.
+        left = min(self._most, left + max(0.0, now_s - at_s) * self._per_s)
+        wait_s = 0.0 if left >= 1 else (1 - left) / self._per_s
+        self._buckets[client] = (left if wait_s else left - 1, now_s)
+        if len(self._buckets) > MAX_CLIENTS:
+            self._buckets.popitem(last=False)
+        return wait_s
+
+
+class Revealer:
+    """Reveals values for the callers of one gate. Its methods are for one event loop."""
+
+    def __init__(self, services: Services, *, calls_per_minute: int) -> None:
+        self._s = services
+        self._rate = Rate(calls_per_minute)
+
+    def begin(self, exchange_id: str, headers: Headers, peer: str) -> Begun:
+        """Identify who calls.
+
+        Raises UnknownCredential also where there is no credential, AmbiguousCredentials, RequestMalformed, and
+        TooManyCalls for a client that calls too often.
+        """
+        now_s = self._s.clock.now_s()
+        caller = self._s.identifier.identify(headers, now_s, peer).caller
+        if caller.source == "none":
+            raise UnknownCredential("without a credential nothing is revealed")
+        if wait_s := self._rate.take(caller.client, now_s):
+            raise TooManyCalls(wait_s)
+        return Begun(exchange_id, now_s, caller)
+
+    async def reveal(self, begun: Begun, items: Sequence[Item]) -> list[Clear | None]:
+        """Return each value in clear, in the order of `items`; None for one that is refused.
+
+        Charges and the audit record are on disk when this returns. Raises GharialError, and nothing is revealed then;
+        what was counted stays counted.
+        """
+        active = self._s.publisher.active
+        caller, keyset = begun.caller, active.keyset
+        plans = active.reveals(caller, self._s.clock.now_s())
+        allowed = frozenset(cell.tag for plan in plans for cell in plan.cells)
+        recipient = Recipient(caller.tenant, caller.client, caller.team)
+        whys: list[RevealRefusal | None] = []
+        opened: list[Clear | None] = []
+        for item in items:
+            clear = _find_clear(keyset, recipient, item) if item.tag in allowed else None
+            opened.append(clear)
+            whys.append(
+                RevealRefusal.NO_RIGHT if item.tag not in allowed else None if clear else RevealRefusal.NOT_OPENED
+            )
+        digests = [
+            person_digest(keyset, caller.tenant, f"value:{item.tag}", clear.text) if clear else ""
+            for item, clear in zip(items, opened, strict=True)
+        ]
+        records: list[RevealedValue | None] = [None] * len(items)
+        charges: list[Charge] = []
+        crossings: list[tuple[str, Crossing]] = []
+        for plan in plans:
+            cells = {cell.tag: index for index, cell in enumerate(plan.cells)}
+            of_plan = [at for at, item in enumerate(items) if opened[at] is not None and item.tag in cells]
+            scopes = [ScopePeople((digests[at],), frozenset([cells[items[at].tag]])) for at in of_plan]
+            reserved = self._s.meter.reserve(caller.principal, plan.policy, plan, scopes, self._s.clock.now_s())
+            for at, variant in zip(of_plan, reserved.variants, strict=True):
+                step = plan.steps[plan.cells[cells[items[at].tag]].steps[variant]]
+                if step.op is Op.CLEAR and records[at] is None:
+                    records[at] = RevealedValue(items[at].tag, digests[at], plan.policy, plan.version, step.rule)
+            charges += [
+                Charge(caller.principal, plan.policy, grant, digest, reserved.at_s)
+                for grant, digest in reserved.charges
+            ]
+            crossings += [(plan.policy, crossing) for crossing in reserved.crossings]
+        for at, record in enumerate(records):
+            if record is None:
+                opened[at] = None
+                whys[at] = whys[at] or RevealRefusal.BUDGET
+        await self._make_durable(begun, charges, crossings, [record for record in records if record], len(items))
+        self._s.counters.revealed.update(record.tag for record in records if record)
+        self._s.counters.reveal_refused.update(why.value for why in whys if why)
+        return opened
+
+    def refuse(self, exchange_id: str, begun: Begun | None, error: GharialError) -> None:
+        """Count and record a call that is refused as a whole."""
+        self._s.counters.refused[error.code] += 1
+        if isinstance(error, TooManyCalls):
+            # Whoever calls too often does not get to fill the disk.
+            return
+        caller = begun.caller if begun else Caller(self._s.tenant)
+        started_s = begun.started_s if begun else self._s.clock.now_s()
+        line = self._line(exchange_id, caller, started_s, status=error.status, error=error.code)
+        try:
+            self._s.audit.note(line)
+        except GharialError:
+            self._s.counters.audit_lines_lost += 1
+
+    async def _make_durable(
+        self,
+        begun: Begun,
+        charges: Sequence[Charge],
+        crossings: Sequence[tuple[str, Crossing]],
+        revealed: Sequence[RevealedValue],
+        count: int,
+    ) -> None:
+        if charges:
+            await self._s.store.charge(charges)
+        for policy, crossing in crossings:
+            await self._open_incident(begun, policy, crossing)
+        line = self._line(
+            begun.exchange_id,
+            begun.caller,
+            begun.started_s,
+            status=200,
+            revealed=revealed,
+            refused=count - len(revealed),
+            budgets_crossed=[crossing.grant for _, crossing in crossings],
+        )
+        await self._s.audit.append(line, durable=bool(revealed))
+
+    async def _open_incident(self, begun: Begun, policy: str, crossing: Crossing) -> None:
+        record, alarm = self._s.incidents.observe(
+            crossing,
+            caller=begun.caller,
+            policy=policy,
+            route=REVEAL_ROUTE,
+            exchange_id=begun.exchange_id,
+            now_s=self._s.clock.now_s(),
+        )
+        if record is None:
+            return
+        try:
+            await self._s.store.put_incident(record, alarm)
+        except GharialError:
+            self._s.incidents.put_failed(record, alarm)
+            raise
+        if alarm is not None:
+            self._s.wake_alarms()
+
+    def _line(
+        self,
+        exchange_id: str,
+        caller: Caller,
+        started_s: float,
+        *,
+        status: int,
+        error: str = "",
+        revealed: Sequence[RevealedValue] = (),
+        refused: int = 0,
+        budgets_crossed: Iterable[str] = (),
+    ) -> bytes:
+        now_s = self._s.clock.now_s()
+        return reveal_record(
+            time=self._s.iso_time(now_s),
+            exchange_id=exchange_id,
+            caller=caller,
+            status=status,
+            error=error,
+            revealed=revealed,
+            refused=refused,
+            budgets_crossed=tuple(budgets_crossed),
+            duration_ms=max(0.0, (now_s - started_s) * 1000),
+        )
+
+
+def _find_clear(keyset: Keyset, recipient: Recipient, item: Item) -> Clear | None:
+    """Open a token that was made for this recipient, or an envelope of the tag; None for anything else."""
+    if item.value.startswith(envelope.PREFIX):
+        try:
+            return Clear(*envelope.open_envelope(keyset, recipient.tenant, item.tag, item.value))
+        except TokenRefused:
+            return None
+    if not looks_like_token(item.value):
+        return None
+    for scope in TokenScope:
+        binding = find_binding(recipient, item.tag, scope)
+        if binding is None:
+            continue
+        try:
+            return Clear(*open_token(keyset, binding, item.value))
+        except TokenRefused:
+            continue
+    return None

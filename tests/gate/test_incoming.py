@@ -213,6 +213,17 @@ async def test_an_answer_to_a_body_that_nobody_saw_is_refused():
     assert answer.error.code == "gate.protocol"
 
 
+async def test_shadow_counts_bodies_that_would_be_refused_by_their_type():
+    """The body goes on unseen; that its type would be refused is counted, so that nobody is surprised by enforcing."""
+    world = a_world(POLICY.replace("version: 1", "version: 1\nmode: shadow"))
+    for header, refusals in ((JSON, 0), (("content-type", "text/plain"), 1)):
+        seen = await world.call(
+            "/payments", {"plan": "x"}, method="POST", as_=ACME, headers=[header], body=b"x", request_mode=BodyMode.NONE
+        )
+        assert seen.code == ""
+        assert world.services.counters.shadow_would_refuse["pay"] == refusals
+
+
 async def test_digests_of_the_body_do_not_go_on():
     """What was computed over the tokens does not fit the values."""
     names = ("content-md5", "digest", "content-digest", "repr-digest")

@@ -160,6 +160,8 @@ class GateExchange:
             prepared = self._decide(rule)
             refuse_probing(prepared.plan.probes, head.target.partition("?")[2])
             self._resolve(prepared, params, head, frozenset())
+            if prepared.plan.incoming is not None and head.has_body:
+                choose_format(prepared.plan.incoming, head.headers, self._s.limits)
         except GharialError as error:
             self._shadow_refusal = error
 

@@ -59,7 +59,7 @@ class ActivePolicies:
         self._random = random
         self._deciders = {name: Decider(policy) for name, policy in self.policies.items()}
         self.keyset = keyset
-        self._plans: _Kept[Plan] = _Kept(MAX_PLANS, MAX_PLAN_PARTS, lambda plan: len(plan.nodes) + len(plan.steps))
+        self._plans: _Kept[Plan] = _Kept(MAX_PLANS, MAX_PLAN_PARTS, _parts_of)
         self._transforms = _no_transforms()
         self._conditions: _Kept[Conditions] = _Kept(MAX_PLANS, MAX_PLANS, lambda _: 1)
 
@@ -236,6 +236,11 @@ class Publisher:
             return begun_with
         # A set may have been published since the exchange began; its mode on this route is settled by now.
         return canary.policies if canary.policies.kind(rule) is begun_with.kind(rule) else begun_with
+
+
+def _parts_of(plan: Plan) -> int:
+    own = len(plan.nodes) + len(plan.steps)
+    return own + (_parts_of(plan.incoming) if plan.incoming is not None else 0)
 
 
 class _Kept(Generic[_T]):

@@ -51,19 +51,19 @@ def resolve_tokens(
     beside its place, or whose value can't be written there, and for anything else where only tokens may come;
     RequestMalformed for what upstreams read in different ways.
     """
-    of: dict[Carrier, dict[str, Param]] = {carrier: {} for carrier in Carrier}
+    of: dict[Carrier, dict[str, Param]] = {}
     for param in plan.params:
-        of[param.carrier][param.name] = param
+        of.setdefault(param.carrier, {})[param.name] = param
     changed: dict[str, str] = {}
-    for name, param in of[Carrier.PATH].items():
+    for name, param in of.get(Carrier.PATH, {}).items():
         text = params.get(name)
         if text is not None and (real := opener.resolve(param, text)) is not None:
             changed[name] = real
-    new_query = rewrite_query(query, of[Carrier.QUERY], opener) if of[Carrier.QUERY] else None
+    new_query = rewrite_query(query, of[Carrier.QUERY], opener) if Carrier.QUERY in of else None
     set_headers: Headers = ()
-    if of[Carrier.HEADER]:
+    if Carrier.HEADER in of:
         set_headers = rewrite_headers(headers, of[Carrier.HEADER], removed, opener)
-    if of[Carrier.COOKIE] and "cookie" not in removed:
+    if Carrier.COOKIE in of and "cookie" not in removed:
         set_headers += rewrite_cookies(headers, of[Carrier.COOKIE], opener)
     return Resolved({**params, **changed}, changed, new_query, set_headers, opener.counts, tuple(opener.asked))
 

@@ -344,6 +344,16 @@ async def test_a_budget_counts_people_and_not_ids(policy: str, shown: int):
     assert all(("+" in digest) == (shown == 3) for digest in people["clear"])
 
 
+async def test_dates_move_alike_whoever_else_is_in_the_answer():
+    """By how many days a person's dates are shifted does not depend on whether other records let its ids be joined."""
+    show = "show: { name: 'date_shift(300)' } }"
+    world = World(POLICY.split("grants:")[0] + "grants:\n  - { grant: view, to: care, " + show + "\n")
+    record = {"customerId": "7", "login": "ann", "fullName": "1990-05-17"}
+    alone = await world.call("/customers", [record], as_="clerk-1")
+    beside = await world.call("/customers", [record, {"login": "ann", "fullName": "x"}], as_="clerk-1")
+    assert alone.json[0]["fullName"] == beside.json[0]["fullName"] != record["fullName"]
+
+
 async def test_joined_people_stay_counted_after_a_crash():
     """What was charged for a joined person is durable, and counts again when the gate is back."""
     world = World(POLICY)

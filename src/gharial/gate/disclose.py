@@ -24,7 +24,7 @@ from gharial.model.finding import Limits, Rewritten, Scope
 from gharial.model.plan import Op, Plan, Unlisted
 from gharial.payload.media import Media
 from gharial.payload.rewrite import open_body
-from gharial.watch.meter import BudgetBook, Reservation, ScopePeople
+from gharial.watch.meter import BudgetBook, Reservation, ScopePeople, split_digests
 
 THREAD_FROM_BYTES = 64 * 1024
 """Bodies of this size and more are worked on in a thread, so that one of them does not hold up all other calls."""
@@ -184,7 +184,9 @@ _UNKNOWN = "?"
 
 def _stands_for(people: Sequence[str]) -> str:
     """Return what stands for the person of a record: of several, always the same one. "" for an unknown person."""
-    return min((person for person in people if not person.startswith(_UNKNOWN)), default="")
+    # By single ids: whether they are joined hangs on the other records, and must not move anybody's dates.
+    ids = (one for person in people for one in split_digests(person))
+    return min((one for one in ids if not one.startswith(_UNKNOWN)), default="")
 
 
 def _split_people(

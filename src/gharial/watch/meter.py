@@ -43,6 +43,11 @@ def join_digests(digests: Iterable[str]) -> str:
     return JOINED.join(digests)
 
 
+def split_digests(person: str) -> tuple[str, ...]:
+    """Return the digests of the ids by which a person is named."""
+    return tuple(person.split(JOINED))
+
+
 @dataclass(frozen=True, slots=True)
 class ScopePeople:
     """The people of one scope as keyed digests, the cells that meet a value in it, and the conditions that hold for it.
@@ -414,7 +419,7 @@ def _counted_as(person: str, windows: Sequence[_Counted]) -> tuple[str, ...]:
     """
     if JOINED not in person or all(person in counted for counted in windows):
         return (person,)
-    ids = tuple(person.split(JOINED))
+    ids = split_digests(person)
     few = all(sum(one not in counted for one in ids) <= 1 for counted in windows)
     return ids if few else (person,)
 

@@ -392,6 +392,22 @@ class AwsKekSettings(_Section):
         return self
 
 
+class GoogleKekSettings(_Section):
+    """A symmetric key of Google Cloud KMS."""
+
+    key: str = Field(description="Its full name: projects/P/locations/L/keyRings/R/cryptoKeys/K.")
+    endpoint: str | None = Field(None, description="Another endpoint than Google's own, e.g. a private one.")
+    timeout_s: DurationS = Field(5.0, alias="timeout", description="How long one answer may take.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not re.fullmatch(r"projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/keyRings/[\w-]+/cryptoKeys/[\w-]+", self.key):
+            raise ValueError("key is projects/P/locations/L/keyRings/R/cryptoKeys/K")
+        if self.endpoint is not None:
+            _check_kms_url(self.endpoint)
+        return self
+
+
 class Pkcs11KekSettings(_Section):
     """An AES-256 key in a PKCS #11 token, such as an HSM."""
 
@@ -427,17 +443,20 @@ class KekSettings(_Section):
     )
     transit: TransitKekSettings | None = Field(None, description="A key of the transit engine of Vault or OpenBao.")
     aws: AwsKekSettings | None = Field(None, description="A key of AWS KMS (pip install gharial[aws]).")
+    google: GoogleKekSettings | None = Field(
+        None, description="A key of Google Cloud KMS (pip install gharial[google])."
+    )
     pkcs11: Pkcs11KekSettings | None = Field(
         None, description="A key in a PKCS #11 token, such as an HSM (pip install gharial[pkcs11])."
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        kinds = (self.bytes_, self.passphrase, self.transit, self.aws, self.pkcs11)
+        kinds = (self.bytes_, self.passphrase, self.transit, self.aws, self.google, self.pkcs11)
         if sum(kind is not None for kind in kinds) != 1:
             raise ValueError(
                 "kek is env:NAME or file:PATH of 32 bytes, or one of 'passphrase: …', 'transit: {…}', 'aws: {…}', "
-                "'pkcs11: {…}'"
+                "'google: {…}', 'pkcs11: {…}'"
             )
         return self
 

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pytest
 from support.key_needles import key_needles, leaks_in, leaks_in_error, materials
-from support.kms import AWS, PKCS11, a_certificate, a_pkcs11_kek, an_aws_kek, marked, transit_kek
+from support.kms import (
+    AWS,
+    GOOGLE,
+    PKCS11,
+    FakeGoogle,
+    a_certificate,
+    a_google_kek,
+    a_pkcs11_kek,
+    an_aws_kek,
+    marked,
+    transit_kek,
+)
 
 from gharial.adapters.kms.fake_transit import FakeTransit
 from gharial.adapters.kms.transit import TransitKek
@@ -44,10 +55,13 @@ def vault() -> Iterator[FakeTransit]:
         "passphrase",
         "transit",
         pytest.param("aws", marks=AWS),
+        pytest.param("google", marks=GOOGLE),
         pytest.param("pkcs11", marks=PKCS11),
     ]
 )
-def kek(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kek]:
+def kek(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Kek]:
     """One KEK of each kind."""
     if request.param == "local":
         yield LocalKek(SOURCE(32))
@@ -58,6 +72,9 @@ def kek(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             yield transit_kek(fake)
     elif request.param == "aws":
         with an_aws_kek() as made:
+            yield made
+    elif request.param == "google":
+        with a_google_kek(tmp_path_factory.mktemp("google"), monkeypatch) as made:
             yield made
     else:
         with a_pkcs11_kek(tmp_path_factory.mktemp("hsm")) as made:
@@ -291,6 +308,33 @@ def test_aws_that_is_down_is_named(monkeypatch):
     assert leaks_in_error(caught.value, key_needles(DATA_KEY)) == []
 
 
+# --- google -------------------------------------------------------------------------------------------------------
+
+
+@marked(GOOGLE)
+def test_google_refusals_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another key, no permission, a file of another keyset, no credentials, nobody there: each has its words."""
+    with a_google_kek(tmp_path, monkeypatch) as kek:
+        wrapped = kek.wrap(DATA_KEY, b"here", SOURCE)
+        nosuch = replace(kek, key=f"{kek.key}-2")
+        with pytest.raises(KeyFileUnusable, match="another key of Google"):
+            nosuch.unwrap(wrapped, b"here")
+        for work, word in (
+            (lambda: nosuch.wrap(DATA_KEY, b"", SOURCE), r"\(404\): see keys\.kek\.google\.key"),
+            (lambda: kek.unwrap(wrapped, b"there"), "can't decrypt the data key"),
+            (lambda: replace(kek, endpoint="http://127.0.0.1:9").wrap(DATA_KEY, b"", SOURCE), "can't be reached"),
+        ):
+            with pytest.raises(KekUnavailable, match=word) as caught:
+                work()
+            assert leaks_in_error(caught.value, [b"ya29.a-token", *key_needles(DATA_KEY)]) == []
+        monkeypatch.setattr(FakeGoogle, "allowed", False)
+        with pytest.raises(KekUnavailable, match="cryptoKeyEncrypterDecrypter"):
+            kek.unwrap(wrapped, b"here")
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nothing.json"))
+        with pytest.raises(KekUnavailable, match="no credentials"):
+            kek.unwrap(wrapped, b"here")
+
+
 # --- pkcs11 -------------------------------------------------------------------------------------------------------
 
 
@@ -309,15 +353,20 @@ def test_pkcs11_refusals_say_what_to_do(tmp_path_factory: pytest.TempPathFactory
             assert leaks_in_error(caught.value, [b"8642", b"97531", *key_needles(DATA_KEY)]) == []
 
 
-@pytest.mark.parametrize(("name", "module"), [("boto3", "aws"), ("pkcs11", "pkcs11")])
+@pytest.mark.parametrize(("name", "module"), [("boto3", "aws"), ("google.auth", "google"), ("pkcs11", "pkcs11")])
 def test_a_missing_extra_says_how_to_get_it(name: str, module: str, monkeypatch):
     """Without the library the error names the setting and the command that installs it."""
     import sys
 
     from gharial.adapters.kms.aws import AwsKek
+    from gharial.adapters.kms.google import GoogleKek
     from gharial.adapters.kms.pkcs11 import Pkcs11Kek
 
     monkeypatch.setitem(sys.modules, name, None)
-    kek: Kek = AwsKek("k", "r") if module == "aws" else Pkcs11Kek(Path("/x"), "t", "k", SecretBytes(b"1"))
+    keks: dict[str, Kek] = {
+        "aws": AwsKek("k", "r"),
+        "google": GoogleKek("k"),
+        "pkcs11": Pkcs11Kek(Path("/x"), "t", "k", SecretBytes(b"1")),
+    }
     with pytest.raises(ConfigInvalid, match=rf"keys\.kek\.{module} needs .*gharial\[{module}\]"):
-        kek.wrap(DATA_KEY, b"here", SOURCE)
+        keks[module].wrap(DATA_KEY, b"here", SOURCE)

@@ -36,6 +36,10 @@ def load_kek(settings: Settings, base: Path) -> Kek:
         from gharial.adapters.kms.aws import AwsKek
 
         return AwsKek(kek.aws.key, kek.aws.region, kek.aws.endpoint or "", kek.aws.timeout_s)
+    if kek.google is not None:
+        from gharial.adapters.kms.google import ENDPOINT, GoogleKek
+
+        return GoogleKek(kek.google.key, kek.google.endpoint or ENDPOINT, kek.google.timeout_s)
     if kek.pkcs11 is not None:
         from gharial.adapters.kms.pkcs11 import Pkcs11Kek
 

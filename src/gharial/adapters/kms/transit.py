@@ -5,28 +5,21 @@ https://developer.hashicorp.com/vault/api-docs/secret/transit, https://openbao.o
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import binascii
-import json
 import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-import aiohttp
 import msgspec
 
+from gharial.adapters.kms.http import Answer, Server, find_base64, find_decoded, post
 from gharial.crypto.kek import WrappedKey, refuse_other_kind
 from gharial.crypto.keyset import Random
 from gharial.crypto.secret import SecretBytes
 from gharial.model.errors import KekUnavailable, KeyFileUnusable
 
-_MAX_ANSWER_BYTES = 65_536
 _CIPHERTEXT = re.compile(r"vault:v[0-9]{1,9}:[A-Za-z0-9+/]{1,4096}={0,2}")
-_T = TypeVar("_T")
 
 
 class _Encrypted(msgspec.Struct):
@@ -43,15 +36,6 @@ class _Decrypted(msgspec.Struct):
 
 class _DecryptAnswer(msgspec.Struct):
     data: _Decrypted
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """An HTTP answer, or in `problem` why there is none."""
-
-    status: int = 0
-    body: SecretBytes = field(default=SecretBytes(b""), repr=False)
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,44 +101,17 @@ class TransitKek:
     def _named(self) -> str:
         return f"the KEK {self.name} at {self.url}"
 
-    def _ask(self, verb: str, content: Mapping[str, bytes]) -> _Answer:
+    def _ask(self, verb: str, content: Mapping[str, bytes]) -> Answer:
         """Return the answer of status 200. Raises KekUnavailable."""
-        body = SecretBytes(json.dumps({name: bytes(text).decode("ascii") for name, text in content.items()}).encode())
-        answer = asyncio.run(self._post(f"{self.url.rstrip('/')}/v1/{self.mount}/{verb}/{self.key}", body))
+        headers = {"X-Vault-Request": b"true", "X-Vault-Token": self.token}
+        if self.namespace:
+            headers["X-Vault-Namespace"] = self.namespace.encode()
+        url = f"{self.url.rstrip('/')}/v1/{self.mount}/{verb}/{self.key}"
+        answer = post(Server("keys.kek.transit", self.ca, self.timeout_s), url, content, headers)
         problem = answer.problem or self._explained(verb, answer.status)
         if problem:
             raise KekUnavailable(f"{self._named} {problem}")
         return answer
-
-    async def _post(self, url: str, body: SecretBytes) -> _Answer:
-        headers = {"X-Vault-Request": "true"} | ({"X-Vault-Namespace": self.namespace} if self.namespace else {})
-        problem = ""
-        try:
-            tls = ssl.create_default_context(cafile=self.ca) if self.url.startswith("https:") else False
-            connector = aiohttp.TCPConnector(ssl=tls)
-            # The environment's proxies and .netrc are not asked: the token goes to this server and to nobody else.
-            async with (
-                aiohttp.ClientSession(
-                    connector=connector, timeout=aiohttp.ClientTimeout(total=self.timeout_s), trust_env=False
-                ) as session,
-                session.post(
-                    url,
-                    data=bytes(body),
-                    headers={**headers, "X-Vault-Token": bytes(self.token).decode("latin-1")},
-                    allow_redirects=False,
-                ) as response,
-            ):
-                return _Answer(response.status, SecretBytes(await _bounded(response.content)))
-        except TimeoutError:
-            problem = (
-                f"did not answer within {self.timeout_s:g} s; see whether it is up, or raise keys.kek.transit.timeout"
-            )
-        except (aiohttp.ClientConnectorCertificateError, ssl.SSLError):
-            problem = "has a certificate that is not accepted; keys.kek.transit.ca names the CA"
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            problem = f"can't be reached ({type(error).__name__}); see whether it is up, and keys.kek.transit.url"
-        # Built out here: the errors of the library hold requests, and those the token.
-        return _Answer(problem=problem)
 
     def _explained(self, verb: str, status: int) -> str:
         """Say what a status means and what to do; empty for 200. What the server says besides is not repeated."""
@@ -179,33 +136,12 @@ class TransitKek:
         return f"answered '{verb}' with status {status}"
 
 
-async def _bounded(stream: aiohttp.StreamReader) -> bytes:
-    data = bytearray()
-    async for chunk in stream.iter_chunked(8_192):
-        data += chunk
-        if len(data) > _MAX_ANSWER_BYTES:
-            raise ValueError("the answer is too long to be one")
-    return bytes(data)
-
-
-def _find_decoded(data: bytes, kind: type[_T]) -> _T | None:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
 def _find_ciphertext(data: bytes) -> str | None:
-    found = _find_decoded(data, _EncryptAnswer)
+    found = find_decoded(data, _EncryptAnswer)
     return found.data.ciphertext if found is not None and _CIPHERTEXT.fullmatch(found.data.ciphertext) else None
 
 
 def _find_plaintext(data: bytes) -> SecretBytes | None:
     """Return what was wrapped. A function of its own, whose local variables are gone when an error is raised."""
-    found = _find_decoded(data, _DecryptAnswer)
-    if found is None:
-        return None
-    try:
-        return SecretBytes(base64.b64decode(found.data.plaintext.encode("ascii"), validate=True))
-    except (UnicodeEncodeError, binascii.Error):
-        return None
+    found = find_decoded(data, _DecryptAnswer)
+    return find_base64(found.data.plaintext) if found is not None else None

@@ -67,10 +67,14 @@ _BODILESS = frozenset({204, 304})
 
 
 class GateExchange:
-    """One exchange of one gate. Not reusable; its methods are called one after the other."""
+    """One exchange of one gate. Not reusable; its methods are called one after the other.
 
-    def __init__(self, services: Services) -> None:
+    `vouched` is a caller for whom the embedding code vouches: then no header says who asks.
+    """
+
+    def __init__(self, services: Services, vouched: Caller | None = None) -> None:
         self._s = services
+        self._vouched = vouched
         self._story = Story(services)
         # What is unknown is treated as the strictest: until a route is found, nothing may pass.
         self._kind = RouteKind.PROTECT
@@ -141,6 +145,9 @@ class GateExchange:
         return ForwardRequest(target, set_headers, tuple(sorted(remove)))
 
     def _identify(self, head: RequestHead) -> None:
+        if self._vouched is not None:
+            self._story.caller = self._vouched
+            return
         self._story.caller = self._s.identifier.identify(head.headers, self._story.started_s, head.peer).caller
 
     @property

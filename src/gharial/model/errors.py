@@ -220,6 +220,30 @@ class PolicyExpressionFailed(GharialError):
     title = "The gateway could not handle this call"
 
 
+# --- the embedding code -----------------------------------------------------------------------------------------
+
+
+class CallerInvalid(GharialError):
+    """The code that embeds Gharial stated a caller that can't be one."""
+
+    code, status, fault = "embedded.caller", 500, Fault.CALLER
+    title = "The caller can't be read"
+
+
+class DataUnfit(GharialError):
+    """The code that embeds Gharial handed over what is no JSON: a type, a number or a text that JSON lacks."""
+
+    code, status, fault = "embedded.data", 500, Fault.CALLER
+    title = "The data is no JSON"
+
+
+class RouteUnfit(GharialError):
+    """The code that embeds Gharial named no route, or one that protects nothing."""
+
+    code, status, fault = "embedded.route", 500, Fault.CALLER
+    title = "The route protects nothing"
+
+
 # --- Gharial itself ---------------------------------------------------------------------------------------------
 
 

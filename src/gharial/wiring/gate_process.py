@@ -26,6 +26,7 @@ from gharial.adapters.envoy.routes import EnvoyRoutes
 from gharial.adapters.files import GatewayFiles, load_gateway_files
 from gharial.adapters.jwks import JwksFileVerifier
 from gharial.adapters.key_file import load_keyset
+from gharial.adapters.memory import MemoryStore
 from gharial.adapters.metrics import GateCollector, render
 from gharial.adapters.reveal_api import RevealApi, serve_reveal_api
 from gharial.adapters.store import SqliteStore, open_store
@@ -36,6 +37,7 @@ from gharial.gate.exchange import GateExchange
 from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
 from gharial.gate.keyring import Keyring
 from gharial.gate.operate import Operations, random_id, status
+from gharial.gate.ports import Audit, Store
 from gharial.gate.publish import Publisher
 from gharial.gate.publishing import Publishing, Readiness
 from gharial.gate.reveal import Revealer
@@ -75,7 +77,7 @@ async def _run(config_path: Path, active_path: Path | None) -> int:
     keyset = await asyncio.to_thread(load_keyset, files.settings, files.base)
     store = open_store(files.store_path)
     try:
-        audit = _open_audit(files, log)
+        audit = open_gateway_audit(files, log)
         try:
             await _serve(files, active, keyset, store, audit, log)
         finally:
@@ -85,7 +87,8 @@ async def _run(config_path: Path, active_path: Path | None) -> int:
     return 0
 
 
-def _open_audit(files: GatewayFiles, log: Log) -> AuditFile:
+def open_gateway_audit(files: GatewayFiles, log: Log) -> AuditFile:
+    """Open the audit where the settings say; the caller closes it. Raises AuditUnwritable."""
     settings = files.settings.audit
 
     def on_change(writable: bool) -> None:
@@ -150,8 +153,8 @@ async def _serve(
     admin, admin_task = await serve_admin(app, files.admin_socket)
     api_server, api_task = await _serve_api(settings, services, log)
     keepers = [
-        asyncio.create_task(_keep_house(services, store, log)),
-        asyncio.create_task(deliver_waiting(_courier(files, store, log), wake)),
+        asyncio.create_task(keep_house(services, store, log)),
+        asyncio.create_task(deliver_waiting(courier_of(files, store, log), wake)),
     ]
     if proxy is not None:
         keepers.append(asyncio.create_task(_watch_proxy(proxy, publications, step, log)))
@@ -171,7 +174,7 @@ async def _serve(
         task.cancel()
     await asyncio.gather(*keepers, return_exceptions=True)
     with contextlib.suppress(GharialError):
-        await _flush_incidents(services, clock.now_s())
+        await flush_incidents(services, clock.now_s())
     await admin_task
     await facts.close()
     files.admin_socket.unlink(missing_ok=True)
@@ -235,8 +238,8 @@ def _keep_nothing(_: object) -> None:
 async def build_services(
     files: GatewayFiles,
     keyset: Keyset,
-    store: SqliteStore,
-    audit: AuditFile,
+    store: Store,
+    audit: Audit,
     directory: ClientDirectory,
     facts: Facts,
     wake_alarms: Callable[[], None],
@@ -333,7 +336,7 @@ def _extra(settings: Settings, server: Server, audit: AuditFile, facts: Facts) -
     }
 
 
-def _courier(files: GatewayFiles, store: SqliteStore, log: Log) -> Courier:
+def courier_of(files: GatewayFiles, store: SqliteStore, log: Log) -> Courier:
     """Return what delivers alarms; that one was not taken is itself worth a line, by the sink's number."""
     alarms = Alarms(
         files.settings.alarms, files.base, on_failure=lambda sink, why: log("alarm.not_taken", sink=sink, why=why)
@@ -347,7 +350,7 @@ def _courier(files: GatewayFiles, store: SqliteStore, log: Log) -> Courier:
     )
 
 
-async def _keep_house(services: Services, store: SqliteStore, log: Log) -> None:
+async def keep_house(services: Services, store: SqliteStore | MemoryStore, log: Log) -> None:
     """Every second: let go of people whom no window covers, and store what incidents have grown to."""
     rounds = 0
     while True:
@@ -355,7 +358,7 @@ async def _keep_house(services: Services, store: SqliteStore, log: Log) -> None:
         now_s = services.clock.now_s()
         services.meter.forget(now_s)
         try:
-            await _flush_incidents(services, now_s)
+            await flush_incidents(services, now_s)
             if rounds % 3600 == 0:
                 await store.delete_charges(now_s - LONGEST_WINDOW_S)
         except GharialError as error:
@@ -363,7 +366,8 @@ async def _keep_house(services: Services, store: SqliteStore, log: Log) -> None:
         rounds += 1
 
 
-async def _flush_incidents(services: Services, now_s: float) -> None:
+async def flush_incidents(services: Services, now_s: float) -> None:
+    """Store what incidents have grown to. Raises StoreUnwritable; they are kept for the next time then."""
     for record, alarm in services.incidents.flush(now_s):
         try:
             await services.store.put_incident(record, alarm)

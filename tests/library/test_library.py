@@ -426,7 +426,7 @@ def test_a_fork_refuses(policy_file: Path):
         (lambda base: _write(base, "policy: p\ntags: 5\n"), PolicyInvalid),
         (lambda base: _write(base, "- 1"), ConfigInvalid),
         (lambda base: _write(base, ":\n:"), ConfigInvalid),
-        (lambda base: _without_keys(base), KeyFileUnusable),
+        (lambda base: _without_keys(base), KeyFileUnusable),  # noqa: PLW0108 - defined below
     ],
 )
 def test_what_cannot_be_loaded_is_refused(tmp_path: Path, make: Callable[[Path], Path], error: type[GharialError]):

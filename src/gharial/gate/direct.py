@@ -25,8 +25,8 @@ def find_request(table: RouteTable, route: str, params: Mapping[str, object]) ->
     """Return the request that data of a route stands for.
 
     `route` is a route's name, with a value for each parameter of its path in `params`; or a request line (`GET
-    /customers/42?team=7`); or empty where only one route that has a policy has these parameters. Raises RouteUnfit, which names no value, and
-    NoRoute for a request line that no route matches.
+    /customers/42?team=7`); or empty where only one route that has a policy has these parameters. Raises RouteUnfit,
+    which names no value, and NoRoute for a request line that no route matches.
     """
     if "/" in route:
         method, _, target = route.rpartition(" ") if " " in route else ("GET", "", route)

@@ -62,6 +62,22 @@ def test_every_encoding_of_unicode_is_known(value: str, charset: Charset) -> Non
 
 
 @pytest.mark.parametrize(
+    ("value", "charset"),
+    [
+        ("application/xml", None),
+        ("text/xml", None),
+        ("Text/XML; charset=UTF-8", Charset.UTF8),
+        ('application/soap+xml; charset="ISO-8859-1"; action="urn:x"', Charset.LATIN1),
+        ("application/xml;charset=utf-16", Charset.UTF16),
+        ("application/vnd.acme+xml", None),
+    ],
+)
+def test_xml_types_are_read_with_what_they_say_of_the_charset(value: str, charset: Charset | None) -> None:
+    """XML and every +xml type of an application goes to the XML reader, which checks the charset against the body."""
+    assert of_type(value) == Media(Format.XML, (), charset)
+
+
+@pytest.mark.parametrize(
     "value",
     [
         "",
@@ -70,7 +86,15 @@ def test_every_encoding_of_unicode_is_known(value: str, charset: Charset) -> Non
         "/json",
         "text/html",
         "text/plain",
-        "application/xml",
+        "text/soap+xml",
+        "image/svg+xml",
+        "application/+xml",
+        "application/xml-dtd",
+        "application/xml; charset=utf-7",
+        "application/xml; charset=utf-32",
+        "application/xml; charset=ibm037",
+        "application/xml; charset=utf-8; charset=utf-8",
+        "application/xml, application/json",
         "application/octet-stream",
         "image/json",
         "application/+json",
@@ -98,7 +122,7 @@ def test_every_encoding_of_unicode_is_known(value: str, charset: Charset) -> Non
     ],
 )
 def test_every_other_type_is_refused(value: str) -> None:
-    """What is not exactly one JSON type in UTF-8 is refused, whatever it resembles."""
+    """What is neither one JSON type in UTF-8 nor one XML type is refused, whatever it resembles."""
     with pytest.raises(MediaUnreadable):
         of_type(value)
 

@@ -61,6 +61,7 @@ from gharial.model.errors import (
 )
 from gharial.model.place import Carrier
 from gharial.payload.media import Media, RequestFormat, choose_reader, narrow_accept_encoding
+from gharial.payload.rewrite import check_format
 from gharial.watch.meter import Crossing
 
 _BODILESS = frozenset({204, 304})
@@ -271,7 +272,7 @@ class GateExchange:
         self._s.counters.headers_withheld += len(remove & {name for name, _ in head.headers})
         content_type = first_value(head.headers, "content-type")
         if content_type is not None:
-            # Its parameters are free text; none of them is needed to read JSON.
+            # Its parameters are free text; none of them is needed to read JSON, or XML in UTF-8.
             added.append(("content-type", content_type.partition(";")[0].strip()))
         if not self._expects_body(head):
             await self._tell_forwarded(durable=self._location_shown)
@@ -290,7 +291,9 @@ class GateExchange:
         if length is not None and length.isdecimal() and int(length) > self._s.limits.body_bytes:
             raise BodyTooLarge(f"the upstream announced more than {self._s.limits.body_bytes} bytes")
         try:
-            self._story.media = choose_reader(head.headers)
+            media = choose_reader(head.headers)
+            check_format(self._prepared.plan, media.format)
+            self._story.media = media
         except GharialError as error:
             if head.status < 300:
                 raise

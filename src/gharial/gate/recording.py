@@ -23,6 +23,7 @@ from gharial.gate.disclose import Disclosure
 from gharial.gate.publish import Prepared
 from gharial.gate.walk import Leaf, Walk, walk
 from gharial.model.caller import Caller
+from gharial.model.errors import MediaUnreadable
 from gharial.model.finding import Limits, Scope
 from gharial.model.names import is_ordinary_name
 from gharial.model.place import fold_fact
@@ -40,7 +41,7 @@ from gharial.model.recording import (
     Shown,
 )
 from gharial.payload.detectors import DETECTORS
-from gharial.payload.media import Media
+from gharial.payload.media import Format, Media
 from gharial.payload.program import Program
 from gharial.payload.rewrite import open_body, plain_text
 from gharial.policy.countries import COUNTRIES
@@ -163,6 +164,8 @@ class Describer:
     def _with_body(
         self, found: RecordedExchange, prepared: Prepared, disclosure: Disclosure, media: Media, body: bytes
     ) -> RecordedExchange:
+        if media.format is not Format.JSON:
+            raise MediaUnreadable("only exchanges in JSON are recorded")
         ready = self._make_ready(prepared.plan)
         plan = ready.plan
         plain = plain_text(media, body, self._limits)

@@ -1,9 +1,13 @@
-"""Where a value is: body paths (the regular subset of JSONPath, RFC 9535), any other JSONPath, and what else of a
-request carries values: parameters of path and query, headers, cookies.
+"""Where a value is: body paths (the regular subset of JSONPath, RFC 9535), any other JSONPath, paths into XML, and what
+else of a request carries values: parameters of path and query, headers, cookies.
 
 `parse_place` reads what people write in `tags … find`. Selectors of the subset: `.name`, `['name']`, `[3]`, `.*`,
 `[*]`, and each of them after `..`. Everything else (filters, slices, unions, functions) is not of the subset and is
 an error with its position, never skipped; the policy room reads it as a `GeneralPath` then.
+
+A path into XML is a small part of XPath: steps after `/` (a child) or `//` (at any depth), each `Name`, `{uri}Name`
+(only in that namespace) or `*`; the last one may be `@name`, `@{uri}name` or `@*`, an attribute. A name without a uri
+is found in every namespace, so no prefixes are written.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import enum
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -82,7 +87,21 @@ class GeneralPath:
         return self.text
 
 
-Place = BodyPath | PathParam | RequestField | GeneralPath
+@dataclass(frozen=True, slots=True)
+class XmlPath:
+    """A path into an XML body, e.g. `//Customer/@id`; at least one segment, none with an index.
+
+    The name of a segment is a local name, or `{uri}` and a local name; that of an attribute has `@` in front. ANY with
+    the name `@` is any attribute, with none any element.
+    """
+
+    segments: tuple[Segment, ...]
+
+    def __str__(self) -> str:
+        return "".join(map(_print_xml_segment, self.segments))
+
+
+Place = BodyPath | PathParam | RequestField | GeneralPath | XmlPath
 
 MAX_FIELD_NAME = 200
 """Characters of the name of a parameter, header or cookie."""
@@ -133,8 +152,43 @@ def parse_place(text: str) -> Place:
     if colon and kind in ("query", "header", "cookie"):
         return RequestField(Carrier(kind), _field_name(kind, name))
     if text.startswith("/"):
-        raise PlaceError("XML paths are not supported by this version", 0)
-    raise PlaceError("a place is a JSONPath that begins with '$', or path:, query:, header: or cookie: and a name", 0)
+        return XmlPath(tuple(_xml_segments(text)))
+    what = "a place is a JSONPath that begins with '$', an XML path that begins with '/', or path:, query:, header: or "
+    raise PlaceError(f"{what}cookie: and a name", 0)
+
+
+_XML_STEP = re.compile(r"(//?)(@?)(?:(\*)|(?:\{([^{}\s]+)\})?([^\W\d][\w.·-]*))")
+
+
+def _xml_segments(text: str) -> Iterator[Segment]:
+    """Read the steps of a path into XML. Raises PlaceError at the first that is not of the subset."""
+    at = 0
+    while at < len(text):
+        found = _XML_STEP.match(text, at)
+        if found is None:
+            if text[at] != "/":
+                raise PlaceError(_no_xml_step(text[at]), at)
+            what = "expected a name, {uri}name, '*' or (last) an attribute: @name, @{uri}name, @*"
+            raise PlaceError(what, at + (2 if text.startswith("//", at) else 1))
+        slashes, sign, star, uri, name = found.groups(default="")
+        if sign and found.end() < len(text) and text[found.end()] != ":":
+            raise PlaceError("nothing comes after an attribute", found.end())
+        if sign and not at and slashes == "/":
+            raise PlaceError("a document has no attributes; name the element too, or write //@", 0)
+        deep = slashes == "//"
+        if star:
+            yield Segment(Select.ANY, name=sign, deep=deep)
+        else:
+            yield Segment(Select.NAME, name=sign + (f"{{{uri}}}" if uri else "") + name, deep=deep)
+        at = found.end()
+
+
+def _no_xml_step(char: str) -> str:
+    if char == ":":
+        return "write names without a prefix; to ask for a namespace write {uri}Name"
+    if char in "[(":
+        return "XML paths have no conditions and no functions: only names, '*' and attributes"
+    return "expected '/' or '//' here"
 
 
 def _field_name(kind: str, name: str) -> str:
@@ -170,6 +224,10 @@ def _print_segment(segment: Segment) -> str:
         return f"{dots or '.'}{segment.name}"
     quoted = segment.name.replace("\\", "\\\\").replace("'", "\\'")
     return f"{dots}['{quoted}']"
+
+
+def _print_xml_segment(segment: Segment) -> str:
+    return f"{'//' if segment.deep else '/'}{segment.name}{'*' if segment.select is Select.ANY else ''}"
 
 
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "/": "/", "\\": "\\", "'": "'", '"': '"'}

@@ -11,6 +11,9 @@ How an executor reads it:
 * `cell` (an index of `cells`, or `NONE`) says what is done with the value *and every leaf below it*. A node below
   whose cell differs (a narrower tag) already carries the combined result, so an executor only looks at the deepest.
 * A cell holds one step per variant. Which variant holds is decided per person (`Variant`): 0 is the normal one.
+* `xml_nodes` are a trie of their own for bodies in XML, with the same cells. Its `names` are those of elements: a
+  folded local name, or `{uri}` and local name, which comes first; those of attributes have `@` in front. `other_name`
+  is for other elements, `other_index` for other attributes, `indexes` is empty. Node 0 is what is around the root.
 * What no cell covers is unlisted, and `unlisted` says what happens to it.
 """
 
@@ -244,6 +247,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     probes: tuple[str, ...] = ()
     json_in_strings: int = 0
     lists: dict[str, tuple[str, ...]] = {}
+    xml_nodes: tuple[Node, ...] = ()
     needs_reference: str = ""
     same: tuple[tuple[str, ...], ...] = ()
     digest: str = ""

@@ -1,4 +1,4 @@
-"""From the bytes of an answer that is labelled JSON to bare JSON in UTF-8, or a refusal.
+"""Encodings; and from the bytes of an answer that is labelled JSON to bare JSON in UTF-8, or a refusal.
 
 JSON between systems is UTF-8 (RFC 8259, 8.1). UTF-16 and UTF-32 are older (RFC 4627, 3): told by a byte order mark, or
 by where the zeros of the first, always ASCII, character stand. Nothing is guessed: a label that says something else is
@@ -17,7 +17,10 @@ UTF8_MARK = b"\xef\xbb\xbf"
 
 
 class Charset(enum.StrEnum):
-    """Unicode's encodings. Without an end in its name, either one: the byte order mark or the first character tells."""
+    """Encodings, with Python's names: Unicode's, and the older ones in which there is XML.
+
+    UTF-16 and UTF-32 without an end in the name are either one: the byte order mark or the first character tells.
+    """
 
     UTF8 = "utf-8"
     UTF16 = "utf-16"
@@ -26,6 +29,9 @@ class Charset(enum.StrEnum):
     UTF32 = "utf-32"
     UTF32_BIG = "utf-32-be"
     UTF32_LITTLE = "utf-32-le"
+    ASCII = "ascii"
+    LATIN1 = "iso-8859-1"
+    WINDOWS = "windows-1252"
 
 
 CHARSETS = {
@@ -38,7 +44,22 @@ CHARSETS = {
     "utf-32be": Charset.UTF32_BIG,
     "utf-32le": Charset.UTF32_LITTLE,
 }
-"""What the parameter `charset` may be, in lower case."""
+"""What the parameter `charset` of JSON may be, in lower case."""
+
+XML_CHARSETS = {
+    "utf-8": Charset.UTF8,
+    "utf8": Charset.UTF8,
+    "utf-16": Charset.UTF16,
+    "utf-16be": Charset.UTF16_BIG,
+    "utf-16le": Charset.UTF16_LITTLE,
+    "us-ascii": Charset.ASCII,
+    "ascii": Charset.ASCII,
+    "iso-8859-1": Charset.LATIN1,
+    "latin1": Charset.LATIN1,
+    "windows-1252": Charset.WINDOWS,
+    "cp1252": Charset.WINDOWS,
+}
+"""What the parameter `charset` of XML and the encoding of its declaration may be, in lower case."""
 
 _EITHER_END = {
     Charset.UTF16: (Charset.UTF16_BIG, Charset.UTF16_LITTLE),

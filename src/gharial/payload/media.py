@@ -1,6 +1,6 @@
 """Chooses the reader of a body by its headers, or refuses. What the label claims is never believed: the reader parses.
 
-Reads `Content-Type` (RFC 9110, 8.3; suffix `+json`: RFC 6839) and `Content-Encoding` (RFC 9110, 8.4).
+Reads `Content-Type` (RFC 9110, 8.3; suffixes `+json` and `+xml`: RFC 6839) and `Content-Encoding` (RFC 9110, 8.4).
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import enum
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gharial.model.errors import CodingUnknown, MediaUnreadable
-from gharial.payload.charset import CHARSETS, Charset
+from gharial.payload.charset import CHARSETS, XML_CHARSETS, Charset
 from gharial.payload.coding import MAX_CODINGS, Coding
 
 
@@ -28,6 +28,7 @@ class Format(enum.StrEnum):
     """The formats that there is a reader for."""
 
     JSON = "json"
+    XML = "xml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,9 @@ def choose_reader(headers: Iterable[tuple[str, str]]) -> Media:
     """Return how to read the body that comes with these headers (names may repeat).
 
     Call it only where there is a body: a missing content type is then a reason to refuse. Raises MediaUnreadable for
-    everything but one JSON type (`application/json`, `text/json`, `*/*+json`) in a Unicode encoding, and CodingUnknown
-    for a coding that is not undone, or more than MAX_CODINGS of them.
+    everything but one JSON type (`application/json`, `text/json`, `*/*+json`) in a Unicode encoding and one XML type
+    (`application/xml`, `text/xml`, `application/*+xml`) in an encoding of `XML_CHARSETS`, and CodingUnknown for a
+    coding that is not undone, or more than MAX_CODINGS of them.
     """
     types: list[str] = []
     codings: list[str] = []
@@ -88,7 +90,10 @@ def choose_request_format(headers: Iterable[tuple[str, str]]) -> RequestFormat:
     if found is not None and f"{found[1]}/{found[2]}".lower() == "application/x-www-form-urlencoded":
         _insist_on_utf8(_read_charset(found[3]))
         return RequestFormat.FORM
-    _insist_on_utf8(_read_type(types[0])[1])
+    named, charset = _read_type(types[0])
+    if named is not Format.JSON:
+        raise MediaUnreadable("the content type is not JSON")
+    _insist_on_utf8(charset)
     is_patch = found is not None and found[2].lower() == "json-patch+json"
     return RequestFormat.JSON_PATCH if is_patch else RequestFormat.JSON
 
@@ -132,20 +137,26 @@ def _read_type(content_type: str) -> tuple[Format, Charset | None]:
     if found is None:
         raise MediaUnreadable("the content type is not one media type")
     kind, subtype, parameters = found[1].lower(), found[2].lower(), found[3]
-    if not (subtype == "json" and kind in ("application", "text")) and not (
-        subtype.endswith("+json") and len(subtype) > len("+json")
+    if (subtype == "json" and kind in ("application", "text")) or _is_built_on(subtype, "+json"):
+        return Format.JSON, _read_charset(parameters)
+    if (subtype == "xml" and kind in ("application", "text")) or (
+        kind == "application" and _is_built_on(subtype, "+xml")
     ):
-        raise MediaUnreadable("the content type is not JSON")
-    return Format.JSON, _read_charset(parameters)
+        return Format.XML, _read_charset(parameters, XML_CHARSETS)
+    raise MediaUnreadable("the content type is neither JSON nor XML")
 
 
-def _read_charset(parameters: str) -> Charset | None:
+def _is_built_on(subtype: str, suffix: str) -> bool:
+    return subtype.endswith(suffix) and len(subtype) > len(suffix)
+
+
+def _read_charset(parameters: str, known: Mapping[str, Charset] = CHARSETS) -> Charset | None:
     named = [value for name, value in _PARAMETERS.findall(parameters) if name.lower() == "charset"]
     if not named:
         return None
-    charset = CHARSETS.get(_unquote(named[0]).lower())
+    charset = known.get(_unquote(named[0]).lower())
     if charset is None or len(named) > 1:
-        raise MediaUnreadable("the charset is none of Unicode's, or named twice")
+        raise MediaUnreadable("the charset is not read in this format, or named twice")
     return charset
 
 

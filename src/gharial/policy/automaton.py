@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gharial.model.place import BodyPath, Segment, Select, fold_name
+from gharial.model.place import BodyPath, Segment, Select, XmlPath, fold_name
 
 Positions = frozenset[tuple[int, int]]
 """(path, segment) pairs: this many segments of the path are behind us and more are to come."""
+
+
+ATTRIBUTE = "@"
+"""Begins the names of attributes in paths into XML; alone it is any of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,13 @@ class Moves:
 
 @dataclass(slots=True)
 class Automaton:
-    """The paths of all tags. Ask `start` and `moves`; each set of positions is worked out once."""
+    """The paths of all tags. Ask `start` and `moves`; each set of positions is worked out once.
+
+    With `xml` they are paths into XML; `other_index` is then for attributes that no path names.
+    """
 
     paths: list[tuple[str, tuple[Segment, ...]]]
+    xml: bool = False
     _moves: dict[Positions, Moves] = field(default_factory=dict)
     # Equal sets as one object: comparing hundreds of positions, for each of many links, is what takes time.
     _same: dict[Positions, Positions] = field(default_factory=dict)
@@ -47,6 +55,12 @@ class Automaton:
         """Build it from (tag, path) pairs, in any order."""
         folded = {(tag, tuple(map(_fold, path.segments))) for tag, path in finds}
         return cls(sorted(folded, key=lambda p: (p[0], str(BodyPath(p[1])))))
+
+    @classmethod
+    def of_xml(cls, finds: Iterable[tuple[str, XmlPath]]) -> Automaton:
+        """Build it from (tag, path into XML) pairs, in any order."""
+        folded = {(tag, tuple(map(_fold, path.segments))) for tag, path in finds}
+        return cls(sorted(folded, key=lambda p: (p[0], str(XmlPath(p[1])))), xml=True)
 
     def start(self) -> Move:
         """The place of the whole body."""
@@ -64,7 +78,7 @@ class Automaton:
                 names={name: self._step(segments, name) for name in names},
                 indexes={index: self._step(segments, index) for index in indexes},
                 other_name=self._step(segments, None),
-                other_index=self._step(segments, None),
+                other_index=self._step(segments, ATTRIBUTE if self.xml else None),
             )
         return known
 
@@ -75,7 +89,7 @@ class Automaton:
         for segment, path, at in segments:
             if segment.deep:
                 remain.add((path, at))
-            if not _selects(segment, step):
+            if not (_selects_xml(segment, step) if self.xml else _selects(segment, step)):
                 continue
             tag, all_segments = self.paths[path]
             if at + 1 == len(all_segments):
@@ -96,3 +110,17 @@ def _selects(segment: Segment, step: str | int | None) -> bool:
     if isinstance(step, str):
         return segment.select is Select.NAME and segment.name == step
     return step is not None and segment.select is Select.INDEX and segment.index == step
+
+
+def _selects_xml(segment: Segment, step: str | int | None) -> bool:
+    """Like `_selects`; a step is a name, with its namespace or of any; None is another element, "@" an attribute."""
+    name = step if isinstance(step, str) else ""
+    if segment.select is Select.ANY:
+        return (segment.name == ATTRIBUTE) == name.startswith(ATTRIBUTE)
+    return bool(name) and segment.name in (name, without_namespace(name))
+
+
+def without_namespace(name: str) -> str:
+    """Return the name of an element or attribute in XML without its `{uri}`."""
+    before, brace, local = name.rpartition("}")
+    return f"{ATTRIBUTE if before.startswith(ATTRIBUTE) else ''}{local}" if brace else name

@@ -183,9 +183,21 @@ def _overlaps(policy: Policy, routes: Mapping[str, tuple[str, ...]], ways: _Ways
     found: set[frozenset[str]] = set()
     for name in set(chain.from_iterable(routes.values())):
         found.add(frozenset(tag.name for tag in policy.tags.values() if name in tag.params))
-    automaton = Automaton.of((tag.name, path) for tag in policy.tags.values() for path in tag.body_paths)
+    tags = policy.tags.values()
+    found |= _found_together(Automaton.of((tag.name, path) for tag in tags for path in tag.body_paths))
+    found |= _found_together(Automaton.of_xml((tag.name, path) for tag in tags for path in tag.xml_paths))
+    pairs = find_same_places(policy.tags.values())
+    for together in found:
+        for pair in combinations(sorted(together), 2):
+            ways.spend()
+            pairs.add(pair)
+    return pairs
+
+
+def _found_together(automaton: Automaton) -> set[frozenset[str]]:
+    """Return the tags of each place that paths find."""
     start = automaton.start()
-    found.add(start.found)
+    found = {start.found}
     seen: set[Positions] = {start.positions}
     queue = deque(seen)
     while queue and len(seen) <= MAX_NODES:
@@ -195,9 +207,4 @@ def _overlaps(policy: Policy, routes: Mapping[str, tuple[str, ...]], ways: _Ways
             if move.positions not in seen:
                 seen.add(move.positions)
                 queue.append(move.positions)
-    pairs = find_same_places(policy.tags.values())
-    for tags in found:
-        for pair in combinations(sorted(tags), 2):
-            ways.spend()
-            pairs.add(pair)
-    return pairs
+    return found

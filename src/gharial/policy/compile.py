@@ -43,6 +43,8 @@ def compile_plan(
     check_same_places(policy, tags.values(), layout)
     nodes = layout.nodes(Automaton.of((name, path) for name, tag in tags.items() for path in tag.body_paths))
     demanded = _demanded(floors, params, tags, layout, factors)
+    xml_paths = [(name, path) for name, tag in tags.items() for path in tag.xml_paths]
+    xml_nodes = layout.nodes(Automaton.of_xml(xml_paths)) if xml_paths else ()
     own_params = (
         *_params(params, tags, applying, demanded, layout),
         *_fields(policy, applying, demanded),
@@ -72,6 +74,7 @@ def compile_plan(
         probes=probes,
         json_in_strings=policy.json_in_strings,
         lists=_lists(steps, policy),
+        xml_nodes=xml_nodes,
         needs_reference=reference_reason(policy, tags),
         same=_same(policy, cells),
         incoming=incoming_plan(policy, route, names, _opened(frozenset(policy.tags), applying), demanded),
@@ -82,7 +85,8 @@ def compile_plan(
 
 
 def _is_here(tag: Tag, params: tuple[str, ...], policy: Policy) -> bool:
-    return bool(tag.body_paths) or has_extras(tag, policy.unlisted) or any(name in params for name in tag.params)
+    in_body = bool(tag.body_paths or tag.xml_paths) or has_extras(tag, policy.unlisted)
+    return in_body or any(name in params for name in tag.params)
 
 
 def _params(

@@ -103,7 +103,8 @@ class Layout:
                     names={n: number(self._land(here, move, by_name=True)) for n, move in moves.names.items()},
                     indexes={i: number(self._land(here, move, by_name=False)) for i, move in moves.indexes.items()},
                     other_name=number(self._land(here, moves.other_name, by_name=True)),
-                    other_index=number(self._land(here, moves.other_index, by_name=False)),
+                    # In XML this is an attribute: other than a list's element, it does not name who its element names.
+                    other_index=number(self._land(here, moves.other_index, by_name=automaton.xml)),
                     cell=NONE if here.found.tag in ("", _AROUND) else self.cell(here.found),
                 )
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gharial.model.place import (
@@ -14,6 +15,7 @@ from gharial.model.place import (
     PlaceError,
     RequestField,
     Select,
+    XmlPath,
     fold_name,
     parse_place,
 )
@@ -85,6 +87,11 @@ class Tag:
         if self.where or self.keys:
             return ()
         return tuple(place for place in self.find if isinstance(place, BodyPath))
+
+    @property
+    def xml_paths(self) -> tuple[XmlPath, ...]:
+        """Where in a body in XML."""
+        return tuple(place for place in self.find if isinstance(place, XmlPath))
 
     @property
     def extra_paths(self) -> tuple[BodyPath | GeneralPath, ...]:
@@ -187,7 +194,7 @@ def _check_combination(tag: Tag, keys: Mapping[str, Entry], notes: Notes) -> Non
         for other in ("subject", "fact", "where", "detect", "type"):
             if other in keys:
                 notes.add(keys[other], f"'{other}' says nothing about names of members; make it a tag of its own")
-        if tag.params or tag.fields or any(isinstance(place, GeneralPath) for place in tag.find):
+        if tag.params or tag.fields or any(isinstance(place, GeneralPath | XmlPath) for place in tag.find):
             notes.add(keys["keys"], "'keys' is about objects found by a plain path: names, indexes, '*' and '..'")
     if tag.where:
         plain = [place for place in tag.find if isinstance(place, BodyPath)]
@@ -208,7 +215,7 @@ def _parse_place(node: Node, notes: Notes) -> Place | None:
         quoted = isinstance(node, Scalar) and node.quoted
         notes.add(node, str(error), error.offset + quoted)
         return None
-    if isinstance(place, BodyPath) and len(place.segments) > MAX_SEGMENTS:
+    if isinstance(place, BodyPath | XmlPath) and len(place.segments) > MAX_SEGMENTS:
         notes.add(node, f"a path has at most {MAX_SEGMENTS} segments")
         return None
     return place
@@ -223,13 +230,16 @@ def _read_place(text: str) -> Place:
     return parse_general(text)
 
 
-def _last_names(place: Place) -> tuple[str, ...]:
+def _last_names(place: Place) -> Sequence[str]:
     if isinstance(place, GeneralPath):
         return last_names(place)
     if isinstance(place, RequestField):
         return (place.name,) if place.carrier is Carrier.QUERY else ()
     if isinstance(place, BodyPath):
         return next(((s.name,) for s in reversed(place.segments) if s.select is Select.NAME), ())
+    if isinstance(place, XmlPath):
+        # Whoever filters writes no namespace and no sign of an attribute.
+        return next((re.split(r"[@}]", s.name)[-1:] for s in reversed(place.segments) if s.name.strip("@")), ())
     return ()
 
 

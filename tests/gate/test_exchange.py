@@ -299,6 +299,27 @@ async def test_an_unreadable_error_keeps_its_status_and_loses_its_text():
     assert redirect.body.body == b""
 
 
+FAULT = b"<Fault><Reason>customer ann@ex.org not found</Reason><Code>7</Code></Fault>"
+XML_POLICY = POLICY.replace("find: '$..plan'", "find: ['$..plan', '//Fault/Code']")
+
+
+async def test_a_fault_in_xml_is_rewritten_where_the_policy_has_places_in_xml():
+    """A SOAP fault is a body like any other: what no tag names is gone."""
+    seen = await World(XML_POLICY).call("/customers/42", Answer(FAULT, 500, (("content-type", "text/xml"),)))
+    assert seen.body is not None
+    assert seen.body.body == b"<Fault><Code>7</Code></Fault>"
+
+
+async def test_xml_where_the_policy_has_no_place_in_it_is_refused_whatever_it_says_of_fields():
+    """`unlisted_fields: pass` is said of JSON: an answer in XML is refused, an error in XML keeps only its status."""
+    world = World(POLICY.replace("tags:", "unlisted_fields: pass\ntags:", 1))
+    xml = (("content-type", "application/xml"),)
+    assert refused(await world.call("/customers/42", Answer(FAULT, headers=xml))) == "media.unreadable"
+    seen = await world.call("/customers/42", Answer(FAULT, 500, xml))
+    assert seen.json == {**seen.json, "status": 500, "code": "media.unreadable"}
+    assert SECRET not in b"".join(world.audit.raw)
+
+
 async def test_a_readable_error_is_rewritten_like_any_body():
     """An error body in JSON follows the plan: unlisted text does not leave."""
     answer = Answer(b'{"detail":"no ann@ex.org","plan":"gold"}', 404)

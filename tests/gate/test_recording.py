@@ -140,6 +140,15 @@ async def test_refusals_are_recorded_with_their_code_and_nothing_of_the_body():
     assert (found.outcome, found.error, found.places) == ("refuse", "body.malformed", ())
 
 
+async def test_xml_is_not_recorded_and_counted_as_lost():
+    """Recordings know JSON alone: an answer in XML leaves no line, and harms nobody."""
+    world = World(POLICY.replace("find: '$..plan'", "find: ['$..plan', '//plan']"))
+    recorder = recorded(world)
+    seen = await world.call("/customers/1", Answer(b"<a><plan>x</plan></a>", headers=(("content-type", "text/xml"),)))
+    assert seen.body is not None
+    assert (recorder.lines, recorder.lost) == ([], 1)
+
+
 async def test_passing_routes_and_unknown_callers_are_not_recorded():
     """What no policy covers has nothing to replay; a forged credential tells no facts."""
     world = World(POLICY)

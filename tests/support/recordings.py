@@ -5,6 +5,7 @@ from __future__ import annotations
 from support.gate_world import World
 
 from gharial.gate.recording import Describer, Sighting
+from gharial.model.errors import GharialError
 from gharial.model.recording import RecordedExchange, dump_exchange, parse_exchange
 
 
@@ -18,6 +19,7 @@ class MemoryRecorder:
         )
         self._routes = routes
         self.lines: list[bytes] = []
+        self.lost = 0
 
     @property
     def exchanges(self) -> list[RecordedExchange]:
@@ -27,7 +29,10 @@ class MemoryRecorder:
         return not self._routes or route in self._routes
 
     def take(self, sighting: Sighting) -> None:
-        self.lines.append(dump_exchange(self._describer.describe(sighting)))
+        try:
+            self.lines.append(dump_exchange(self._describer.describe(sighting)))
+        except GharialError:
+            self.lost += 1
 
 
 def recorded(world: World) -> MemoryRecorder:

@@ -254,6 +254,16 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     incoming: Plan | None = None
 
 
+def reads_json(plan: Plan) -> bool:
+    """False if the plan has places in XML alone: then no JSON leaves, whatever `unlisted` says of fields."""
+    return not plan.xml_nodes or plan.nodes != (Node(),) or any(extra.path for extra in plan.extras)
+
+
+def reads_xml(plan: Plan) -> bool:
+    """False if the plan has no place in XML: then no XML leaves, whatever `unlisted` says of fields."""
+    return bool(plan.xml_nodes)
+
+
 def dump_plan(plan: Plan) -> bytes:
     """Return the plan as JSON; the same plan gives the same bytes."""
     # Sorting wants text keys; `Node.indexes` has numbers, which become texts in JSON in any case.

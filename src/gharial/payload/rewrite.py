@@ -6,7 +6,7 @@ from typing import assert_never
 
 from gharial.model.errors import MediaUnreadable
 from gharial.model.finding import Limits
-from gharial.model.plan import Node, Plan
+from gharial.model.plan import Plan, reads_json, reads_xml
 from gharial.payload.charset import json_in_utf8
 from gharial.payload.coding import undo_codings
 from gharial.payload.json_reader import JsonReader
@@ -69,17 +69,13 @@ def check_format(plan: Plan, form: Format) -> None:
     """Raise MediaUnreadable if the plan has places in other formats only."""
     match form:
         case Format.JSON:
-            if plan.xml_nodes and not _finds_in_json(plan):
+            if not reads_json(plan):
                 raise MediaUnreadable("the policy has no place in JSON")
         case Format.XML:
-            if not plan.xml_nodes:
+            if not reads_xml(plan):
                 raise MediaUnreadable("the policy has no place in XML")
         case _:
             assert_never(form)
-
-
-def _finds_in_json(plan: Plan) -> bool:
-    return plan.nodes != (Node(),) or any(extra.path for extra in plan.extras)
 
 
 def _json_reader(plan: Plan, limits: Limits) -> JsonReader | ReferenceReader:

@@ -56,7 +56,7 @@ import msgspec
 
 from gharial.model.errors import BodyTooDeep, BodyTooLarge, MediaUnreadable
 from gharial.model.finding import Limits, Rewritten, Scope, Transform
-from gharial.model.plan import Node, Plan
+from gharial.model.plan import Node, Plan, reads_xml
 from gharial.payload.charset import Charset
 from gharial.payload.extras import Finder
 from gharial.payload.program import Kept, Program, check_transforms
@@ -114,7 +114,7 @@ class XmlReader:
         Raises MediaUnreadable, BodyTooLarge, BodyMalformed, BodyTooDeep or TooManyValues; then nothing can be finished.
         """
         if self._reported is None:
-            if not self._xml.plan.xml_nodes:
+            if not reads_xml(self._xml.plan):
                 raise MediaUnreadable("the policy has no place in XML")
             if self._size > self._limits.body_bytes:
                 raise BodyTooLarge(f"longer than {self._limits.body_bytes} bytes")

@@ -7,7 +7,7 @@ from itertools import chain, combinations
 
 from gharial.model.errors import Problem
 from gharial.model.place import Carrier
-from gharial.model.plan import Op
+from gharial.model.plan import Op, Unlisted
 from gharial.policy.cel import CelProgram
 from gharial.policy.cel_trial import Trials, find_faults
 from gharial.policy.checks import may_meet, techniques_of
@@ -46,6 +46,7 @@ def find_warnings(policy: Policy) -> list[Problem]:
             what = f"'{tag.name}' finds nothing: 'unlisted_fields: {policy.unlisted}' leaves nothing to detect"
             found.append(Problem(policy.file, tag.line, tag.column, what))
     found += _idle_places(policy)
+    found += _one_format_only(policy)
     for watch in policy.watch:
         what = f"'{watch.name}' is read and checked, but this version does not watch for it yet"
         found.append(Problem(policy.file, watch.line, watch.column, what))
@@ -71,6 +72,22 @@ def _idle_places(policy: Policy) -> Iterator[Problem]:
             if not heeded:
                 what = f"'{tag.name}' finds {place}, and nothing is done there: no grant reidentifies '{tag.name}'"
                 yield Problem(policy.file, tag.line, tag.column, what)
+
+
+def _one_format_only(policy: Policy) -> Iterator[Problem]:
+    """Tags whose values pass in one format, since only the other one has places of them."""
+    if policy.unlisted not in (Unlisted.PASS, Unlisted.DETECT):
+        return
+    tags = policy.tags.values()
+    in_json = {tag.name for tag in tags if tag.body_paths or tag.extra_paths}
+    in_xml = {tag.name for tag in tags if tag.xml_paths}
+    if not in_json or not in_xml:
+        return
+    for tag in tags:
+        if (tag.name in in_json) != (tag.name in in_xml):
+            here, there = ("JSON", "XML") if tag.name in in_json else ("XML", "JSON")
+            what = f"'{tag.name}' has places in {here} only: in {there} its values are fields that no tag names"
+            yield Problem(policy.file, tag.line, tag.column, f"{what} (unlisted_fields: {policy.unlisted})")
 
 
 def _failing_expressions(policy: Policy) -> Iterator[Problem]:

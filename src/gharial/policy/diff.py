@@ -7,19 +7,19 @@ place that either finds, for every kind of person on which either depends, withi
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from gharial.model.errors import PolicyInvalid
 from gharial.model.place import BodyPath, parse_place
-from gharial.model.plan import NONE, Cell, Extra, Mode, Plan
+from gharial.model.plan import NONE, Cell, Extra, Mode, Op, Plan, reads_json, reads_xml
 from gharial.policy.classes import Applying, CallerClass, Classes, find_classes
 from gharial.policy.compile import compile_plan
 from gharial.policy.document import Policy
 from gharial.policy.incoming import places_demanded, places_opened
 from gharial.policy.people import BudgetKey, People, find_people, variants_of, window_text, words_of
-from gharial.policy.places import Spot, find_cell, find_spots, steps_of, unlisted_step
+from gharial.policy.places import UNLISTED_PLACE, Spot, find_cell, find_spots, steps_of, unlisted_step
 from gharial.policy.reveal import compile_reveal, limits_of, tags_forbidden
 from gharial.policy.samples import describe, facts_text
 from gharial.policy.technique import Technique, compare
@@ -265,6 +265,8 @@ def _refused_row(before: bool) -> _Row:
 
 _Changes = Iterator[tuple[_Row, frozenset[tuple[int, ...]]]]
 _EVERYBODY = frozenset[tuple[int, ...]]()
+# An answer in a format in which a policy has no place is refused as a whole.
+_UNREAD = (Technique(Op.DROP), "no place in this format")
 
 
 def _compare_plans(old: Plan, new: Plan, spots: Sequence[Spot], people: People) -> _Changes:
@@ -274,10 +276,13 @@ def _compare_plans(old: Plan, new: Plan, spots: Sequence[Spot], people: People) 
         kinds.setdefault((one, other), set()).add(person.picks)
     told: set[tuple[str, str, str]] = set()
     for spot in spots:
-        cells = find_cell(old, spot.steps), find_cell(new, spot.steps)
-        for row, whom in _compare_cells((old, new), cells, kinds, spot.place):
+        cells = find_cell(old, spot.steps, xml=spot.xml), find_cell(new, spot.steps, xml=spot.xml)
+        reads = reads_xml if spot.xml else reads_json
+        for row, whom in _compare_cells((old, new), cells, kinds, spot.place, reads):
             told.add((row.tag, row.before, row.after))
             yield row, whom
+    if reads_xml(old) != reads_xml(new):
+        yield from _compare_cells((old, new), (None, None), kinds, f"{UNLISTED_PLACE}, in XML", reads_xml)
     params = {param.place: old.cells[param.cell] for param in old.params if param.cell != NONE}
     for param in new.params:
         if param.place in params and param.cell != NONE:
@@ -295,10 +300,15 @@ def _compare_cells(
     cells: tuple[Cell | None, Cell | None],
     kinds: Mapping[tuple[int, int], set[tuple[int, ...]]],
     place: str,
+    reads: Callable[[Plan], bool] = lambda _: True,
 ) -> _Changes:
+    """Compare what is shown at a place of two plans; of one for which `reads` is false no such body leaves."""
     rows: dict[_Row, set[tuple[int, ...]]] = {}
     for variants, people in kinds.items():
-        shown = [_shown(plan, cell, v) for plan, cell, v in zip(plans, cells, variants, strict=True)]
+        shown = [
+            _shown(plan, cell, v) if reads(plan) else _UNREAD
+            for plan, cell, v in zip(plans, cells, variants, strict=True)
+        ]
         (before, rule_before), (after, rule_after) = shown
         if before == after:
             continue

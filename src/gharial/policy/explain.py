@@ -68,7 +68,7 @@ def explain_places(asked: Asked) -> list[Explanation]:
     """Explain every kind of place that the policy's tags find, and what no tag names."""
     found: list[Explanation] = []
     for spot in find_spots(asked.policy)[0]:
-        cell = find_cell(asked.plan, spot.steps)
+        cell = find_cell(asked.plan, spot.steps, xml=spot.xml)
         tags = tuple(sorted(tag for _, tag in (spot.tags | spot.around)))
         found.append(
             explain_step(asked, spot.place, tags, asked.plan.steps[cell.steps[asked.variant]] if cell else None)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
+from typing import TypeVar
 
-from gharial.model.place import BodyPath, Select, fold_name
-from gharial.model.plan import NONE, NOWHERE, Cell, Op, Plan, Unlisted
-from gharial.policy.automaton import Automaton, Move, Positions
+from gharial.model.place import BodyPath, Select, XmlPath, fold_name
+from gharial.model.plan import NONE, NOWHERE, Cell, Node, Op, Plan, Unlisted
+from gharial.policy.automaton import ATTRIBUTE, Automaton, Move, Positions, without_namespace
 from gharial.policy.document import Policy
 from gharial.policy.tags import Tag
 from gharial.policy.technique import Technique
@@ -33,7 +34,8 @@ PathStep = str | int | _AnyName
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """One kind of place: `place` as people write it, `steps` one way to it.
+    """One kind of place: `place` as people write it, `steps` one way to it; with `xml` in XML, where 0 is an attribute
+    that no path spells out.
 
     `tags` are the tags found there, `around` those found around it, both as (index of the policy, tag).
     """
@@ -42,6 +44,7 @@ class Spot:
     steps: tuple[PathStep, ...]
     tags: frozenset[tuple[int, str]] = frozenset()
     around: frozenset[tuple[int, str]] = frozenset()
+    xml: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,23 @@ def find_spots(*policies: Policy) -> tuple[tuple[Spot, ...], list[str]]:
     Beside tagged places there is one for all that no tag names. A place in another tagged place counts where no path
     leads to it but through that: on paper any two paths with `..` may meet one in the other.
     """
-    finds = [(f"{n}\x1f{t.name}\x1f{p}", p) for n, policy in enumerate(policies) for t, p in _paths(policy)]
-    visits, more = _walk(Automaton.of(finds))
+    found, more = _spots_of(Automaton.of(_finds(policies, lambda tag: tag.body_paths)))
+    in_xml, more_in_xml = _spots_of(Automaton.of_xml(_finds(policies, lambda tag: tag.xml_paths)))
+    spots = (Spot(UNLISTED_PLACE, (ANY_NAME,)), *found, *in_xml)
+    return spots, ["places, of which there are too many"] if more or more_in_xml else []
+
+
+_P = TypeVar("_P", BodyPath, XmlPath)
+
+
+def _finds(policies: Sequence[Policy], paths: Callable[[Tag], Iterable[_P]]) -> list[tuple[str, _P]]:
+    tags = ((number, tag) for number, policy in enumerate(policies) for tag in policy.tags.values())
+    return [(f"{number}\x1f{tag.name}\x1f{path}", path) for number, tag in tags for path in paths(tag)]
+
+
+def _spots_of(automaton: Automaton) -> tuple[list[Spot], bool]:
+    """Return the kinds of places that paths find, and whether there are more."""
+    visits, more = _walk(automaton)
     outermost: dict[frozenset[tuple[int, str, str]], frozenset[tuple[int, str]]] = {}
     kinds: dict[tuple[frozenset[tuple[int, str]], frozenset[tuple[int, str]]], tuple[list[str], _Visit]] = {}
     for visit in visits:
@@ -74,10 +92,9 @@ def find_spots(*policies: Policy) -> tuple[tuple[Spot, ...], list[str]]:
         paths, _ = kinds.setdefault((visit.tags, visit.around), ([], visit))
         paths += [path for path in sorted({path for _, _, path in visit.here}) if path not in paths]
     spots = [
-        Spot(UNLISTED_PLACE, (ANY_NAME,)),
-        *(Spot(_label(paths), visit.steps, visit.tags, visit.around) for paths, visit in kinds.values()),
+        Spot(_label(paths), visit.steps, visit.tags, visit.around, automaton.xml) for paths, visit in kinds.values()
     ]
-    return tuple(spots), ["places, of which there are too many"] if more else []
+    return spots, more
 
 
 _MAX_PATHS = 3
@@ -133,23 +150,31 @@ def _here(move: Move) -> frozenset[tuple[int, str, str]]:
     return frozenset((int(number), tag, path) for number, tag, path in parts)
 
 
-def find_cell(plan: Plan, steps: Iterable[PathStep]) -> Cell | None:
+def find_cell(plan: Plan, steps: Iterable[PathStep], *, xml: bool = False) -> Cell | None:
     """Return the cell that covers the place to which `steps` lead from the root, or None where nothing is listed."""
-    node = 0
-    cell = plan.nodes[0].cell if plan.nodes else NONE
+    nodes = plan.xml_nodes if xml else plan.nodes
+    node = 0 if nodes else NOWHERE
+    cell = nodes[0].cell if nodes else NONE
     for step in steps:
-        here = plan.nodes[node]
+        if node == NOWHERE:
+            break
+        here = nodes[node]
         if isinstance(step, str):
-            node = here.names.get(fold_name(step), here.other_name)
+            node = _named(here, fold_name(step), xml=xml)
         elif isinstance(step, int):
             node = here.indexes.get(step, here.other_index)
         else:
             node = here.other_name
-        if node == NOWHERE:
-            break
-        if plan.nodes[node].cell != NONE:
-            cell = plan.nodes[node].cell
+        if node != NOWHERE and nodes[node].cell != NONE:
+            cell = nodes[node].cell
     return None if cell == NONE else plan.cells[cell]
+
+
+def _named(node: Node, name: str, *, xml: bool) -> int:
+    if not xml:
+        return node.names.get(name, node.other_name)
+    other = node.other_index if name.startswith(ATTRIBUTE) else node.other_name
+    return node.names.get(name, node.names.get(without_namespace(name), other))
 
 
 def steps_of(path: BodyPath) -> tuple[PathStep, ...]:
@@ -169,10 +194,6 @@ def unlisted_step(plan: Plan) -> Technique:
         case _:
             # `detect` lets pass what its detectors don't know; these are places of their own.
             return Technique(Op.CLEAR)
-
-
-def _paths(policy: Policy) -> Iterable[tuple[Tag, BodyPath]]:
-    return ((tag, path) for tag in policy.tags.values() for path in tag.body_paths)
 
 
 def _land(move: Move, around: frozenset[tuple[int, str]], steps: tuple[PathStep, ...]) -> _Visit:

@@ -78,14 +78,14 @@ class Survey:
         for state, (_, text) in zip(seen.attributes, element.attributes, strict=True):
             self._meet(state, text.strip(WHITE_SPACE), scope)
         values = set(seen.values)
-        repeated = Counter(child.name.full for child in children) if records and len(children) > 1 else Counter[str]()
+        repeated = _repeated(children) if records and len(children) > 1 else ()
         if -1 in values:
             self._meet(seen.state, "", scope)
         for at, item in enumerate(element.content):
             if isinstance(item, str):
                 if at in values:
                     self._meet(seen.state, item.strip(WHITE_SPACE), scope)
-            elif repeated[item.name.full] > 1:
+            elif item.name.full in repeated:
                 self._visit(item, self._new_scope([]), records=False)
             else:
                 self._visit(item, scope, records=records)
@@ -119,6 +119,11 @@ class Survey:
         scope = OpenScope(tuple(subjects))
         self._scopes.append(scope)
         return scope
+
+
+def _repeated(children: list[Element]) -> frozenset[str]:
+    """The names that several of these elements have."""
+    return frozenset(name for name, count in Counter(child.name.full for child in children).items() if count > 1)
 
 
 def values_of(element: Element) -> list[int]:

@@ -135,7 +135,7 @@ async def test_the_budget_counts_distinct_values_and_survives_a_restart():
     again.services = desk.world.restarted().services
     again.revealer = Revealer(again.services, calls_per_minute=6_000)
     assert [bool(v) for v in await again.reveal(*values)] == [True, True, True, False, False]
-    assert [incident.route for incident in desk.world.store.incidents.values()] == ["reveal"]
+    assert [incident.route for incident in desk.world.store.incidents.values()] == ["POST /v1/reveal"]
 
 
 async def test_two_batches_at_once_never_reveal_more_than_the_budget():

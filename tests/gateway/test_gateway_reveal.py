@@ -11,12 +11,14 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from support.envoy_harness import free_port
 from support.gateway import ACCOUNTS_FROM, MARK, Api, Home, Said, a_gateway, customer, customer_id, needles, shows
+from support.kms import a_certificate
 from support.upstreams import an_upstream, json_answer
 
 pytestmark = [
@@ -246,7 +248,10 @@ async def test_parallel_batches_reveal_the_budget_and_not_one_more(world: World)
     assert {value for value in again if value is not None} == shown
     # Another client has a budget of its own; the incident names this one.
     found = (await world.home.cli("incidents", "list", "--json")).json()
-    assert [(item["client"], item["route"]) for item in found] == [("clerk-budget", "reveal")]
+    assert [(item["client"], item["route"]) for item in found] == [("clerk-budget", "POST /v1/reveal")]
+    told = (await world.home.cli("incidents", "show", found[0]["incident_id"])).out
+    assert f"{LIMIT} values in 1 hour" in told
+    assert "they got: refused" in told
 
 
 async def test_the_command_reads_any_text_and_says_what_was_refused(world: World):
@@ -285,6 +290,48 @@ async def test_a_client_that_calls_too_often_is_told_to_wait():
         assert 1 <= int(replies[-1].headers["retry-after"]) <= 5
         assert json.loads(replies[-1].body)["code"] == "request.too_many"
         assert (await world.ask(other, ("account", "x"))).status == 200
+
+
+async def test_a_published_policy_holds_for_the_next_call(world: World):
+    """What a new version does not reveal any more stays shut from then on, and comes back with the old one."""
+    key = await clerk(world, "published")
+    (record,) = await world.sealed(key, 4)
+    file = world.home.base / "policies" / "customer-data.yaml"
+    old = file.read_text()
+    assert (await world.ask(key, ("account", record["accountNumber"]))).values == [ACCOUNTS_FROM + 4]
+    for reveal, number, want in (("[email]", 4, None), ("[account, email, person]", 5, ACCOUNTS_FROM + 4)):
+        text = old.replace("[account, email, person]", reveal).replace("version: 3", f"version: {number}")
+        file.write_text(text)
+        assert (await world.home.cli("policy", "publish")).status == 0
+        assert (await world.ask(key, ("account", record["accountNumber"]))).values == [want]
+
+
+async def test_bytes_that_are_no_request_harm_nobody(world: World):
+    """Garbage, a head without end, a connection that says nothing: the next call is answered as before."""
+    for data in (b"\x16\x03\x01garbage\r\n\r\n", b"POST /v1/reveal HTTP/1.1\r\nx: " + b"a" * 200_000, b""):
+        _, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(data)
+        writer.close()
+    key = await clerk(world, "after-garbage")
+    assert (await world.ask(key, ("account", "x"))).values == [None]
+
+
+async def test_over_tls_the_command_checks_the_certificate(tmp_path: Path):
+    """The API speaks HTTPS with the files that are named; the command believes only the CA that it is given."""
+    _, ca = a_certificate(tmp_path)
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(an_upstream(pages))
+        port = free_port()
+        api = {"port": port, "tls": {"cert": f"file:{ca}", "key": f"file:{tmp_path / 'key.pem'}"}}
+        home = await stack.enter_async_context(a_gateway({"api": {"url": upstream.url}}, policy=POLICY, api=api))
+        world = World(home, port)
+        key = await clerk(world, "over-tls")
+        (record,) = await world.sealed(key, 6)
+        said = await world.cli(key, record["accountNumber"], "--tag", "account", "--json", "--ca", str(ca))
+        assert (said.status, [item["value"] for item in said.json()]) == (0, [ACCOUNTS_FROM + 6])
+        assert f"https://127.0.0.1:{port}/v1/reveal" in home.errors.read_text()
+        blind = await world.cli(key, record["accountNumber"], "--tag", "account")
+        assert (blind.status, "api.unavailable" in blind.err) == (1, True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

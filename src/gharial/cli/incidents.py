@@ -71,6 +71,9 @@ def show(incident_id: str, config_path: Path, as_json: bool) -> None:
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    from gharial.policy.reveal import REVEAL_ROUTE
+
+    what = "values" if found["route"] == REVEAL_ROUTE else "people"
     who = found["client"] + (f", user {found['user']}" if found["user"] else "")
     return [
         ("incident", found["incident_id"]),
@@ -79,9 +82,9 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("who", who),
         ("route", found["route"]),
         ("policy and grant", f"{found['policy']}/{found['grant']}"),
-        ("budget", f"{found['limit_people']} people in {_window(found['window_s'])}"),
-        ("people in clear", str(found["people_clear"])),
-        ("people withheld", f"{found['people_withheld']} (they got: {found['measure']})"),
+        ("budget", f"{found['limit_people']} {what} in {_window(found['window_s'])}"),
+        (f"{what} in clear", str(found["people_clear"])),
+        (f"{what} withheld", f"{found['people_withheld']} (they got: {found['measure']})"),
         ("opened", f"{_time(found['opened_s'])} UTC"),
         ("last seen", f"{_time(found['last_seen_s'])} UTC"),
         ("first exchange", found["exchange_id"]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gharial.audit.reveal_record import RevealedValue, reveal_record
 from gharial.crypto import envelope
@@ -145,7 +145,7 @@ class Revealer:
                 Charge(caller.principal, plan.policy, grant, digest, reserved.at_s)
                 for grant, digest in reserved.charges
             ]
-            crossings += [(plan.policy, crossing) for crossing in reserved.crossings]
+            crossings += [(plan.policy, replace(crossing, measure="refused")) for crossing in reserved.crossings]
         for at, record in enumerate(records):
             if record is None:
                 opened[at] = None

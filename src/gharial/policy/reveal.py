@@ -16,8 +16,8 @@ from gharial.policy.document import Policy
 from gharial.policy.technique import CLEAR, Technique
 from gharial.policy.variants import Table, find_factors
 
-REVEAL_ROUTE = "reveal"
-"""The name under which plans, incidents and the audit know the reveal API."""
+REVEAL_ROUTE = "POST /v1/reveal"
+"""What stands for a route in plans and incidents of the reveal API; no route can be called so."""
 
 _DROP = Technique(Op.DROP)
 

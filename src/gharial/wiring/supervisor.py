@@ -24,6 +24,7 @@ from gharial.adapters.replace_file import replace_file
 from gharial.adapters.supervise import ChildSpec, NotReady, Supervisor
 from gharial.adapters.system_ca import find_system_ca_bundle
 from gharial.model.errors import GateUnavailable, GharialError
+from gharial.settings import Api, Listen
 from gharial.wiring.checks import check_port, check_start
 from gharial.wiring.gate_process import GRACE_S
 from gharial.wiring.keyfiles import RELOAD_TIMEOUT_S
@@ -239,13 +240,17 @@ def _last_words(files: GatewayFiles, name: str) -> str:
     return f"see {path}"
 
 
-def _greeting(files: GatewayFiles) -> str:
-    listen = files.settings.listen
-    scheme = "https" if listen.tls else "http"
+def _url(listen: Listen | Api) -> str:
     host = f"[{listen.address}]" if ":" in listen.address else listen.address
-    lines = [f"Gharial stands at {scheme}://{host}:{listen.port}"]
+    return f"{'https' if listen.tls else 'http'}://{host}:{listen.port}"
+
+
+def _greeting(files: GatewayFiles) -> str:
+    lines = [f"Gharial stands at {_url(files.settings.listen)}"]
     for rule in files.routes.rules:
         covered = f"policy {rule.policy}" if rule.policy else "unprotected"
         lines.append(f"  {rule.template.text:40} {rule.kind.value:8} {covered}")
+    if files.settings.api is not None:
+        lines.append(f"The reveal API stands at {_url(files.settings.api)}/v1/reveal")
     lines.append("gharial status shows what it does; Ctrl-C stops it without losing a call.")
     return "\n".join(lines)

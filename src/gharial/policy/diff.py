@@ -240,12 +240,16 @@ def _people_rows(old: Policy, new: Policy) -> Iterator[_Row]:
     before, after = ({pair for spaces in policy.same for pair in combinations(spaces, 2)} for policy in (old, new))
     crowds = any(grant.min_group for policy in (old, new) for grant in policy.grants)
     for one, other in sorted(before ^ after):
-        texts = ("each id counts as a person", "ids of both in one record count as one person")
         joins = (one, other) in after
-        place = f"people of {one} and {other} (same_as)"
-        # A budget reaches further where fewer are counted, but a group of people is smaller.
-        direction = Direction.OTHER if crowds else Direction.MORE_OPEN if joins else Direction.STRICTER
-        yield _Row(direction, "", place, *(texts if joins else texts[::-1]), "", "")
+        spaces = f"{one} and {other} (same_as)"
+        texts = ("each id counts as a person", "ids of both in one record count as one person")
+        direction = Direction.MORE_OPEN if joins else Direction.STRICTER
+        yield _Row(direction, "", f"people of {spaces}", *(texts if joins else texts[::-1]), "", "")
+        if crowds:
+            # A budget reaches further where fewer are counted, but a group of people is smaller.
+            texts = ("each id makes a group larger", "ids of both in one record are one in a group")
+            direction = Direction.STRICTER if joins else Direction.MORE_OPEN
+            yield _Row(direction, "", f"groups of {spaces}", *(texts if joins else texts[::-1]), "", "")
     for space in sorted({*old.populations, *new.populations}):
         said = [policy.populations.get(space, 0) for policy in (old, new)]
         if said[0] != said[1]:

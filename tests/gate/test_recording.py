@@ -14,6 +14,8 @@ from support.recordings import recorded
 
 from gharial.gate.outcome import BodyMode
 from gharial.model.recording import MAX_PLACES, JsonType, RecordedExchange
+from gharial.policy.document import parse_policy
+from gharial.policy.replay import replay
 from gharial.wiring.recordings import FileRecordings
 
 POLICY = """
@@ -122,6 +124,19 @@ async def test_budgets_crossed_and_charged_are_told_by_record():
     assert [scope.crossed for scope in found.scopes] == [(), (), (key,)]
     assert [scope.charged for scope in found.scopes] == [(key,), (key,), ()]
     assert found.budgets == (("support-view", 3600, 2),)
+
+
+async def test_people_of_the_query_are_told_as_those_of_the_path_are():
+    """By a digest, under the place that names them; a record without an id is theirs, also when it is replayed."""
+    asking = POLICY.replace("'path:id'", "'path:id', 'query:id'")
+    found = await one(World(asking), "/customers?id=4711&id=4712&x=secret", {"email": "a@ex.org"}, as_="clerk-1")
+    assert [(param.name, param.subject) for param in found.params] == [("query:id", "customer")] * 2
+    (scope,) = found.scopes
+    assert scope.people == tuple(param.digest for param in found.params)
+    assert "471" not in repr(found)
+    other = asking.replace("version: 7", "version: 8").replace("mask(keep=domain)", "redact")
+    again = replay(lambda: [found], parse_policy(other, "p"))
+    assert (len(again.changes), again.total("stricter"), again.total("unknown")) == (1, 1, 0)
 
 
 async def test_gzip_shadow_and_pieces_are_recorded_as_well():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from support.xml_plans import plan_of_policy, xml_plan
 
+from gharial.model.errors import ConfigInvalid
 from gharial.model.plan import dump_plan, load_plan, reads_json, reads_xml
 from gharial.policy.advice import find_warnings
 from gharial.policy.diff import Direction, diff_policies
 from gharial.policy.document import Policy, parse_policy
 from gharial.policy.places import find_cell, find_spots
+from gharial.wiring.policy_explain import Explained, Situation, explain_policy
 
 POLICY = """
 policy: p
@@ -53,6 +56,21 @@ def test_a_name_of_a_namespace_is_found_by_a_path_of_any_too() -> None:
         assert cell is not None
         assert plan.steps[cell.steps[0]].op == "mask"
     assert find_cell(plan, ("@name",), xml=True) is None
+
+
+def test_one_place_in_xml_is_explained_without_a_body() -> None:
+    """`--path` takes places in XML; a body is explained in JSON only, and says so."""
+
+    def explained(path: str, body: bytes | None = None) -> list[Explained]:
+        situation = Situation(as_="anyone", path=path)
+        return explain_policy(policy(), situation, body)
+
+    (one,) = explained("//Customer/Name")
+    assert (one.explanation.tags, one.explanation.technique) == (("name",), "mask")
+    (one,) = explained("/Order/@id")
+    assert (one.explanation.tags, one.explanation.technique) == (("all",), "clear")
+    with pytest.raises(ConfigInvalid):
+        explained("//Customer/Name", b"{}")
 
 
 def test_a_plan_with_places_in_xml_is_data_like_any_other() -> None:

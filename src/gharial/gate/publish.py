@@ -239,7 +239,7 @@ class Publisher:
 
 
 def _parts_of(plan: Plan) -> int:
-    own = len(plan.nodes) + len(plan.steps)
+    own = len(plan.nodes) + len(plan.xml_nodes) + len(plan.steps)
     return own + (_parts_of(plan.incoming) if plan.incoming is not None else 0)
 
 

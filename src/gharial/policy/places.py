@@ -177,8 +177,10 @@ def _named(node: Node, name: str, *, xml: bool) -> int:
     return node.names.get(name, node.names.get(without_namespace(name), other))
 
 
-def steps_of(path: BodyPath) -> tuple[PathStep, ...]:
+def steps_of(path: BodyPath | XmlPath) -> tuple[PathStep, ...]:
     """Return one way that a path leads: `*` is a name that no path spells out, and `..` skips nothing."""
+    if isinstance(path, XmlPath):
+        return tuple(s.name if s.select is Select.NAME else 0 if s.name else ANY_NAME for s in path.segments)
     return tuple(
         ANY_NAME if s.select is Select.ANY else s.name if s.select is Select.NAME else s.index for s in path.segments
     )
@@ -198,6 +200,23 @@ def unlisted_step(plan: Plan) -> Technique:
 
 def _land(move: Move, around: frozenset[tuple[int, str]], steps: tuple[PathStep, ...]) -> _Visit:
     return _Visit(move.positions, _here(move), around, steps)
+
+
+def find_xml_tags(policy: Policy, path: XmlPath) -> frozenset[str]:
+    """Return the tags that a policy finds at one place in XML or, where there are none, nearest around it."""
+    automaton = Automaton.of_xml((tag.name, place) for tag in policy.tags.values() for place in tag.xml_paths)
+    move = automaton.start()
+    found = move.found
+    for step in steps_of(path):
+        moves = automaton.moves(move.positions)
+        if isinstance(step, str):
+            name = fold_name(step)
+            other = moves.other_index if name.startswith(ATTRIBUTE) else moves.other_name
+            move = moves.names.get(name, moves.names.get(without_namespace(name), other))
+        else:
+            move = moves.other_index if step == 0 else moves.other_name
+        found = move.found or found
+    return found
 
 
 def find_tags(policy: Policy, path: Sequence[str | int]) -> frozenset[str]:

@@ -107,7 +107,7 @@ def _measured(policy: Policy, file: Path, routes: Mapping[str, tuple[str, ...]])
         slow=_slow(plans),
         classes=len(found.classes),
         plans=len(plans),
-        nodes=max((len(plan.nodes) for plan in plans), default=0),
+        nodes=max((len(plan.nodes) + len(plan.xml_nodes) for plan in plans), default=0),
         steps=max((len(plan.steps) for plan in plans), default=0),
         compile_s=compile_s,
         left_out=found.left_out,

@@ -9,7 +9,7 @@ from typing import Any
 
 from gharial.crypto.keyset import create_keyset
 from gharial.model.errors import ConfigInvalid, Problem
-from gharial.model.place import BodyPath, PlaceError, fold_name, parse_place
+from gharial.model.place import BodyPath, PlaceError, XmlPath, fold_name, parse_place
 from gharial.policy.automaton import Automaton, Move
 from gharial.policy.cases import CaseProblem, Path, facts_of_who, path_text, value_text
 from gharial.policy.conditions import CONSENT
@@ -20,7 +20,7 @@ from gharial.policy.document import Policy
 from gharial.policy.explain import Asked, Explanation, explain_places, explain_step
 from gharial.policy.facts import CLAIM, FACTS, Value
 from gharial.policy.people import find_variant
-from gharial.policy.places import find_cell, find_tags, steps_of
+from gharial.policy.places import find_cell, find_tags, find_xml_tags, steps_of
 from gharial.policy.samples import Facts, caller_of
 from gharial.policy.suggest import did_you_mean
 from gharial.wiring.policy_tools import Run, params_of, run_body
@@ -60,6 +60,8 @@ def explain_policy(policy: Policy, situation: Situation, body: bytes | None) -> 
     subject = _pairs(situation.subject, "--subject")
     path = _path(situation.path)
     if body is not None:
+        if isinstance(path, XmlPath):
+            raise _words("--path", "a body is explained in JSON; without one, places in XML are explained too")
         return list(_fields(policy, facts, subject, situation, path, body))
     caller, now_s = caller_of(facts)
     decision = decide(policy, caller, now_s)
@@ -68,8 +70,10 @@ def explain_policy(policy: Policy, situation: Situation, body: bytes | None) -> 
     asked = Asked(policy, plan, facts, find_variant(plan, _residency(policy, subject), crossed))
     if path is None:
         return [Explained(explanation) for explanation in explain_places(asked)]
-    cell = find_cell(plan, steps_of(path))
+    cell = find_cell(plan, steps_of(path), xml=isinstance(path, XmlPath))
     step = plan.steps[cell.steps[asked.variant]] if cell else None
+    if isinstance(path, XmlPath):
+        return [Explained(explain_step(asked, str(path), tuple(sorted(find_xml_tags(policy, path))), step))]
     concrete: Path = tuple(step if isinstance(step, (str, int)) else "*" for step in steps_of(path))
     return [Explained(explain_step(asked, str(path), tuple(sorted(find_tags(policy, concrete))), step))]
 
@@ -217,15 +221,15 @@ def _residency(policy: Policy, subject: Mapping[str, tuple[str, ...]]) -> Mappin
     return found
 
 
-def _path(text: str) -> BodyPath | None:
+def _path(text: str) -> BodyPath | XmlPath | None:
     if not text:
         return None
     try:
         place = parse_place(text)
     except PlaceError as error:
         raise _words("--path", str(error)) from None
-    if not isinstance(place, BodyPath):
-        raise _words("--path", "a path of the body begins with '$'")
+    if not isinstance(place, BodyPath | XmlPath):
+        raise _words("--path", "a path of the body begins with '$', in XML with '/'")
     return place
 
 

@@ -37,6 +37,7 @@ belongs to its own. Values that meet a cell with `report` are told.
 **Acts.**
 
 * DROP of an element removes it as a whole; of an attribute, the attribute; of a text, the text. A root stays, empty.
+  Where an element is removed, a text after it that is only white space is removed too.
 * CLEAR, and `unlisted: pass`, copies a value. Any other step replaces it by what the transform gives for the string
   without the white space around it; null is no text. `unlisted: redact` puts `Plan.redaction.string`; `detect` does so
   where a detector recognises the value.

@@ -99,15 +99,18 @@ class Writer:
         kept = 0
         names = _Numbers(element) if self._places else None
         texts = 0
+        gone = False
         if -1 in values:
             kept += self._text("", seen, path)
         for at, item in enumerate(element.content):
             if not isinstance(item, str):
-                kept += self._element(item, f"{path}/{names.next(item)}" if names else "", is_root=False)
+                gone = not self._element(item, f"{path}/{names.next(item)}" if names else "", is_root=False)
+                kept += not gone
             elif at in values:
                 texts += 1
                 kept += self._text(item, seen, f"{path}/text()[{texts}]" if element.children else path)
-            else:
+            elif not gone:
+                # White space after what went would tell how much went.
                 self.parts.append(encode_text(item))
         return kept
 

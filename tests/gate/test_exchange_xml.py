@@ -69,6 +69,22 @@ async def test_without_a_country_the_guardrail_holds():
     assert texts(seen, "Email") == ["[redacted]"]
 
 
+async def test_xml_in_a_request_is_refused_where_only_tokens_may_come_in_it():
+    """Places in XML are not looked for in requests, so no request in XML goes on; one in JSON does."""
+    guarded = POLICY + "  - { never: no-guessing, only_tokens: email }\n"
+    xml, json = [("content-type", "text/xml"), ("content-length", "9")], [("content-type", "application/json")]
+    for policy, headers, code in ((guarded, xml, "request.unreadable"), (guarded, json, ""), (POLICY, xml, "")):
+        seen = await World(policy).call(
+            "/customers/1",
+            {},
+            as_="clerk-1",
+            method="POST",
+            headers=headers,
+            body=b"<a>1</a>" if headers is xml else b"{}",
+        )
+        assert seen.code == code
+
+
 async def test_what_cannot_be_read_is_refused_without_a_word_of_it():
     """A DTD, half a document, and JSON that calls itself XML leave a code, and nothing in the audit."""
     world = World(POLICY)

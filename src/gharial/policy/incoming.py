@@ -23,7 +23,7 @@ def reads_requests(policy: Policy) -> bool:
     """True if there may be a caller of whose requests the bodies are read."""
     opened = frozenset[str]().union(*(grant.reidentify for grant in policy.grants))
     demanded = frozenset[str]().union(*(guardrail.token_tags for guardrail in policy.never))
-    return any(policy.tags[name].body_paths for name in opened | demanded)
+    return any(_is_read(policy.tags[name], demanded) for name in opened | demanded)
 
 
 def incoming_plan(
@@ -34,7 +34,7 @@ def incoming_plan(
     `demanded` are tags in whose places nothing but tokens may come. None if no path finds any of them in a body.
     Raises PolicyInvalid if the plan would be too large.
     """
-    tags = [tag for name, tag in sorted(policy.tags.items()) if name in opened | demanded and tag.body_paths]
+    tags = [tag for name, tag in sorted(policy.tags.items()) if name in opened | demanded and _is_read(tag, demanded)]
     if not tags:
         return None
     layout = _Layout(policy, opened, demanded)
@@ -53,6 +53,15 @@ def incoming_plan(
         json_in_strings=policy.json_in_strings,
         needs_reference=f"JSON in strings is opened, {policy.json_in_strings} deep" if policy.json_in_strings else "",
     )
+
+
+def _is_read(tag: Tag, demanded: frozenset[str]) -> bool:
+    """True if bodies are read because of a tag.
+
+    XML is not read in requests. Where only tokens may come in a place in XML, the plan has nothing to look for, but
+    because of it bodies must be JSON or forms.
+    """
+    return bool(tag.body_paths or (tag.xml_paths and tag.name in demanded))
 
 
 def tags_opened(plan: Plan) -> frozenset[str]:

@@ -17,7 +17,20 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from support.envoy_harness import free_port
-from support.gateway import ACCOUNTS_FROM, MARK, Api, Home, Said, a_gateway, customer, customer_id, needles, shows
+from support.gateway import (
+    ACCOUNTS_FROM,
+    MARK,
+    Api,
+    Home,
+    Said,
+    a_gateway,
+    a_home,
+    customer,
+    customer_id,
+    needles,
+    shows,
+    write_gateway,
+)
 from support.kms import a_certificate
 from support.upstreams import an_upstream, json_answer
 
@@ -332,6 +345,23 @@ async def test_over_tls_the_command_checks_the_certificate(tmp_path: Path):
         assert f"https://127.0.0.1:{port}/v1/reveal" in home.errors.read_text()
         blind = await world.cli(key, record["accountNumber"], "--tag", "account")
         assert (blind.status, "api.unavailable" in blind.err) == (1, True)
+
+
+async def test_an_api_that_can_not_be_served_is_said_before_anything_starts(tmp_path: Path):
+    """A certificate that is none, and a port that is taken: exit status 1, one clear line, nothing left running."""
+    async with a_home() as home:
+        port = free_port()
+        (home.base / "not.pem").write_text("no certificate")
+        api = {"port": port, "tls": {"cert": "file:not.pem", "key": "file:not.pem"}}
+        write_gateway(home, {"api": {"url": "http://127.0.0.1:9"}}, policy=POLICY, api=api)
+        said = await home.cli("up")
+        assert (said.status, "api.tls: the files can't be used" in said.err) == (1, True)
+        plain = json.loads(home.config.read_text()) | {"api": {"port": port}}
+        home.config.write_text(json.dumps(plain))
+        with socket.create_server(("127.0.0.1", port)):
+            said = await home.cli("up")
+        assert (said.status, "another api.port" in said.err) == (1, True)
+        assert home.left_running() == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -135,6 +135,8 @@ class Revealer:
         for plan in plans:
             cells = {cell.tag: index for index, cell in enumerate(plan.cells)}
             of_plan = [at for at, item in enumerate(items) if opened[at] is not None and item.tag in cells]
+            if not of_plan:
+                continue
             scopes = [ScopePeople((digests[at],), frozenset([cells[items[at].tag]])) for at in of_plan]
             reserved = self._s.meter.reserve(caller.principal, plan.policy, plan, scopes, self._s.clock.now_s())
             for at, variant in zip(of_plan, reserved.variants, strict=True):

@@ -74,6 +74,7 @@ def check_start(files: GatewayFiles) -> None:
     """Raise what would keep the gate from starting: keys, alarms, JWKS files, facts, store, socket paths."""
     problems = [Problem(str(files.path), 1, 1, text) for text in parse_alarm_urls(files.settings.alarms)]
     problems.extend(_identity_problems(files))
+    problems.extend(_api_problems(files))
     if len(os.fsencode(files.envoy_admin_socket)) > MAX_SOCKET_PATH_BYTES:
         what = f"admin.socket: the path of the folder is too long for Unix sockets ({files.run_dir})"
         problems.append(Problem(str(files.path), 1, 1, what))
@@ -82,6 +83,17 @@ def check_start(files: GatewayFiles) -> None:
     open_facts(files.settings, files.base, lambda *_, **__: None)
     load_keyset(files.settings, files.base)
     check_store(files.store_path)
+
+
+def _api_problems(files: GatewayFiles) -> Iterator[Problem]:
+    api = files.settings.api
+    if api is None or api.tls is None:
+        return
+    try:
+        # With a password, even an empty one, OpenSSL does not ask the terminal for that of an encrypted key.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(api.tls.cert, api.tls.key, password="")
+    except OSError as error:
+        yield Problem(str(files.path), 1, 1, f"api.tls: the files can't be used ({type(error).__name__})")
 
 
 def _identity_problems(files: GatewayFiles) -> Iterator[Problem]:

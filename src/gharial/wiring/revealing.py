@@ -19,7 +19,7 @@ MAX_INPUT_BYTES = 50_000_000
 BATCH = 200
 BATCH_BYTES = 500_000
 
-_SEALED = re.compile(r"(?:tok|enc)_[A-Za-z0-9_-]{28,}")
+_SEALED = re.compile(r"(?:tok|enc)_[A-Za-z0-9_-]{23,}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from support.gate_world import POLICY, World, refused
 
 from gharial.gate.probing import refuse_probing
 from gharial.model.errors import RequestProbes
+from gharial.model.place import fold_name
 
 HIDDEN = ("email", "date_of_birth", "msisdn")
 
@@ -36,6 +37,16 @@ HIDDEN = ("email", "date_of_birth", "msisdn")
         "where={%22msisdn%22:%221%22}",
         "sort=name&sort=email",
         "groupBy=email",
+        "em%2561il=x",
+        "%2565mail=x",
+        "%u0065mail=x",
+        "em%ail=x",
+        "em%ffail=x",
+        "%EF%BD%85mail=x",
+        "e%6dail%00=x",
+        "sort=%2565mail",
+        "s%6frt=x%email",
+        "sort=-em%C2%AD%2561il,email",
     ],
 )
 def test_a_query_that_filters_or_sorts_by_a_hidden_field_is_refused(query):
@@ -50,6 +61,15 @@ def test_a_query_that_filters_or_sorts_by_a_hidden_field_is_refused(query):
 def test_honest_queries_pass(query):
     """A word that only looks alike, or a value of a parameter that chooses nothing, is no probe."""
     refuse_probing(HIDDEN, query)
+
+
+@pytest.mark.parametrize(
+    "name", ["prénom".encode().decode("latin-1"), "prénom", "pr%C3%A9nom", "pr%E9nom", "PR%C3%89NOM"]
+)
+def test_a_name_outside_ascii_is_found_in_raw_bytes_too(name):
+    """In UTF-8 and in latin-1, raw and escaped."""
+    with pytest.raises(RequestProbes):
+        refuse_probing(frozenset({fold_name("prénom")}), f"{name}=x")
 
 
 def test_a_query_of_endless_parameters_is_refused():

@@ -147,6 +147,21 @@ def _decoded(text: str) -> str:
         raise RequestMalformed("a parameter is not UTF-8") from None
 
 
+def readings(text: str) -> frozenset[str]:
+    """Return what servers may take a piece of a query for, as it was sent; all folded.
+
+    Bytes may be UTF-8, with what is none left out, or latin-1; escapes are decoded as often as anybody would, and what
+    is left of percent signs stands there or not.
+    """
+    text = text.replace("+", " ")
+    if "%" not in text and text.isascii():
+        return frozenset([fold_name(text)])
+    raw = unquote_to_bytes(text.encode("latin-1", "ignore"))
+    decoded = {_settled(raw.decode("utf-8", "ignore")), _settled(raw.decode("latin-1"))}
+    folded = {fold_name(unicodedata.normalize("NFKC", one)) for one in decoded}
+    return frozenset(folded | {one.replace("%", "") for one in folded})
+
+
 def _judge_alike(name: str, value: str, params: Mapping[str, Param], change: Change) -> None:
     folded = _fold(name)
     words = set(_words_of(folded))

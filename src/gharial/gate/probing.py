@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from urllib.parse import unquote_plus
 
+from gharial.gate.carriers import readings
 from gharial.model.errors import RequestProbes
-from gharial.model.place import fold_name
 
 MAX_PARAMETERS = 1_000
 _WORDS = re.compile(r"[^\W_]+(?:_[^\W_]+)*")
@@ -23,7 +22,8 @@ def refuse_probing(probes: Collection[str], query: str) -> None:
 
     A parameter probes if its name holds such a name as a word (`email`, `email[gte]`, `filter.email`, `email__lt`), or
     if it is one that chooses (`sort`, `order_by`, `$filter`, `where`, `q` …) and its value does. Doubled parameters are
-    all looked at. A query of more than MAX_PARAMETERS parameters can't be judged, and is refused.
+    all looked at, and so are names that only some servers would read so: encoded twice, in raw bytes, in wide letters.
+    A query of more than MAX_PARAMETERS parameters can't be judged, and is refused.
     """
     if not probes or not query:
         return
@@ -32,8 +32,10 @@ def refuse_probing(probes: Collection[str], query: str) -> None:
         raise RequestProbes("the query has too many parameters to be judged")
     for part in parts:
         name, _, value = part.partition("=")
-        name = fold_name(unquote_plus(name))
-        if _names_one(name, probes) or (_CHOOSING.search(name) and _names_one(fold_name(unquote_plus(value)), probes)):
+        names = readings(name)
+        if any(_names_one(text, probes) for text in names) or (
+            any(map(_CHOOSING.search, names)) and any(_names_one(text, probes) for text in readings(value))
+        ):
             raise RequestProbes
 
 

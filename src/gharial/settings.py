@@ -430,6 +430,28 @@ def _check_kms_url(url: str) -> None:
         raise ValueError("url is https://: keys and tokens leave this machine under TLS alone")
 
 
+class VaultPostgres(_Section):
+    """A PostgreSQL database that keeps what random tokens stand for."""
+
+    url: str = Field(description="postgresql://USER@HOST:PORT/DATABASE, or …@/DATABASE?host=/FOLDER of a socket.")
+    password: Secret | None = Field(None, description="env:NAME or file:PATH of the user's password.")
+    ca: FilePath | None = Field(None, description="file:PATH of the CA for its certificate; else the system's CAs.")
+    timeout_s: DurationS = Field(2.0, alias="timeout", description="How long one question may take.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        parts = _split_url(self.url)
+        if parts.scheme != "postgresql" or parts.password is not None:
+            raise ValueError("url is postgresql://USER@HOST:PORT/DATABASE, the password a reference of its own")
+        return self
+
+
+class VaultSettings(_Section):
+    """Where it is kept what tokens of `token(from=vault)` stand for."""
+
+    postgres: VaultPostgres = Field(description="A PostgreSQL database, which several gateways may share.")
+
+
 class KekSettings(_Section):
     """The key that wraps the key file: exactly one of these."""
 
@@ -522,7 +544,10 @@ class Settings(_Section):
     facts: FactSettings = Field(FactSettings(), description="Facts about callers that no credential tells.")
     consent: ConsentSettings | None = Field(None, description="Who is asked what people consented to.")
     tenant: str = Field("default", description="The tenant that tokens and digests are bound to.")
-    store: str = Field("sqlite:run/gharial.db", description="sqlite:PATH of clients, budgets and incidents.")
+    store: str = Field(
+        "sqlite:run/gharial.db", description="sqlite:PATH of clients, budgets, incidents, random tokens."
+    )
+    vault: VaultSettings | None = Field(None, description="What random tokens stand for is kept here; else in store.")
     keys: Keys = Field(Keys(), description="The wrapped key file, and the key that wraps it.")
     alarms: tuple[str, ...] = Field((), description="Where alarms go: apprise URLs, and file://PATH for JSON lines.")
     audit: AuditSettings = Field(AuditSettings(), description="Where audit lines go.")

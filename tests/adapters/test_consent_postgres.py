@@ -13,7 +13,8 @@ import pytest
 from support.postgres import a_postgres, needs_postgres, url_of
 
 from gharial.adapters.consent import Trouble
-from gharial.adapters.consent_postgres import PostgresConsent, PostgresPlace, parse_postgres_url
+from gharial.adapters.consent_postgres import PostgresConsent
+from gharial.adapters.postgres import PostgresPlace, PostgresPool, parse_postgres_url
 from gharial.model.errors import ConfigInvalid
 
 QUERY = "SELECT kind FROM consents WHERE space = asked.space AND person = asked.person"
@@ -23,13 +24,13 @@ ANN, BOB, UNKNOWN = ("customer", "ann@ex.org"), ("customer", "bob@ex.org"), ("cu
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def server() -> Iterator[Any]:
     script = (
         "CREATE TABLE consents (space text, person text, kind text);"
         "INSERT INTO consents VALUES ('customer', 'ann@ex.org', 'sharing'), ('customer', 'ann@ex.org', 'marketing'),"
         "('patient', 'bob@ex.org', 'sharing'), ('customer', 'it''s :me $1', 'sharing');"
     )
-    with a_postgres(tmp_path_factory.mktemp("pg"), script) as started:
+    with a_postgres(script) as started:
         yield started
 
 
@@ -160,11 +161,11 @@ async def test_whatever_the_library_raises_is_no_consent(kind: type[Exception]):
 @needs_postgres
 def test_across_a_network_the_connection_is_checked(tmp_path: Path):
     """A host that is not this one is never spoken to without TLS, and never without its name checked."""
-    far = PostgresConsent(PostgresPlace("db.internal", 5432, "d", "u"), QUERY)._tls
+    far = PostgresPool(PostgresPlace("db.internal", 5432, "d", "u"), "consent.postgres", 1.0).tls
     assert isinstance(far, ssl.SSLContext)
     assert far.check_hostname
     assert far.verify_mode is ssl.CERT_REQUIRED
-    assert PostgresConsent(PostgresPlace("127.0.0.1", 5432, "d", "u"), QUERY)._tls is False
+    assert PostgresPool(PostgresPlace("127.0.0.1", 5432, "d", "u"), "consent.postgres", 1.0).tls is False
     (tmp_path / "ca.pem").write_text("none")
     with pytest.raises(ConfigInvalid, match=r"consent\.postgres\.ca"):
         PostgresConsent(PostgresPlace("127.0.0.1", 5432, "d", "u", ca=tmp_path / "ca.pem"), QUERY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.effort import examples
+from support.gate_world import FakeVault
 
 from gharial.crypto.keyset import create_keyset
 from gharial.crypto.token import Binding, seal_token
 from gharial.gate.incoming import resolve_body
 from gharial.gate.tokens import Opener
+from gharial.gate.vault import ExchangeTokens, TokenBook
 from gharial.model.caller import Caller
 from gharial.model.errors import TokenRefused
 from gharial.model.finding import Kind, Limits
@@ -156,7 +159,7 @@ def test_tokens_open_where_a_path_leads_and_nowhere_else(data: st.DataObject, pa
     often = data.draw(st.sampled_from((st.just(True), st.booleans())))
     sent, arrives, pure = with_tokens(data.draw(values()), (), paths, data.draw, often)
     body = written(sent).encode()
-    opener = Opener(KEYSET, CALLER)
+    opener = Opener(KEYSET, CALLER, ExchangeTokens(TokenBook(FakeVault(), os.urandom)))
     came = resolve_body(plan_of(paths, guarded=False), RequestFormat.JSON, body, Limits(), opener)
     assert read(body if came is None else came) == arrives
     assert (came is None) == (sent == arrives)

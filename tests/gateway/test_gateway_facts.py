@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from support.gateway import MARK, Api, a_gateway, customer_id, shows
@@ -84,14 +83,14 @@ async def test_status_tells_of_consent_without_a_name():
 
 
 @needs_postgres
-async def test_consent_of_a_database_opens_a_record_and_its_failure_closes_it(tmp_path: Path):
+async def test_consent_of_a_database_opens_a_record_and_its_failure_closes_it():
     """Who consented at the server is shown, who did not is not, and nobody is once it can't be asked; calls go on."""
     policy = POLICY.replace("to: north, show", "to: anyone, needs: { subject.consent: sharing }, show")
     policy = policy.replace(", reidentify: [person]", "")
     script = f"CREATE TABLE consents (person text); INSERT INTO consents VALUES ('{customer_id(1)}');"
     two = f"/customers/{customer_id(2)}"
     async with an_upstream(Api()) as upstream:
-        with a_postgres(tmp_path / "pg", script) as server:
+        with a_postgres(script) as server:
             consent = {
                 "url": url_of(server),
                 "query": "SELECT 'sharing' FROM consents c WHERE c.person = asked.person",

@@ -17,7 +17,8 @@ ALL = [
     "mask(first=1, last=4)", "month", "year", "band(10y)", "band(20y)", "band(5)", "band(10)", "bucket(18)",
     "bucket(18, 65)", "bucket(18, 30, 65)", "bucket(-5, 0)", "round(100)", "round(0.01)", "truncate(4)", "truncate(2)",
     "postcode(3)", "date_shift(30)", "date_shift(60, scope=all)", "date_shift(30, scope=team)", "token",
-    "token(scope=team)", "token(scope=all)", "fpe", "fpe(scope=all)", "fpe(check=luhn)", "fpe(alphabet=alnum)",
+    "token(scope=team)", "token(scope=all)", "token(from=vault)", "token(from=vault, scope=team)",
+    "token(from=vault, scope=all)", "fpe", "fpe(scope=all)", "fpe(check=luhn)", "fpe(alphabet=alnum)",
     "fpe(alphabet=0123456789ABCDEF, length=8, scope=team)", "encrypt", "pseudonym", "pseudonym(scope=team)",
     "substitute(cities)", "substitute(names)", "substitute(names, scope=all)", "redact", "null", "drop",
 ]  # fmt: skip
@@ -37,6 +38,7 @@ def test_printing_reads_back(text: str):
         ("mask(last=4, first=1)", Technique(Op.MASK, (("first", 1), ("last", 4)))),
         ("mask(first=0)", Technique(Op.MASK)),
         ("token", Technique(Op.TOKEN, (("scope", "client"),))),
+        ("token(scope=all,from=vault)", Technique(Op.TOKEN, (("from", "vault"), ("scope", "all")))),
         ("band(10y)", Technique(Op.BAND, (("unit", "y"), ("width", 10)))),
         ("band(10)", Technique(Op.BAND, (("width", 10),))),
     ],
@@ -53,7 +55,8 @@ def test_one_meaning_has_one_form(text: str, want: Technique):
      "round", "truncate", "truncate(0)", "postcode(9)", "date_shift", "date_shift(0)", "date_shift(30, days=3)",
      "fpe(alphabet=aa)", "fpe(alphabet=1)", "fpe(check=crc)", "fpe(check=luhn, alphabet=alnum)", "fpe(length=5)",
      "fpe(length=6, check=luhn)", "fpe(alphabet=+-)", "encrypt(scope=all)", "pseudonym()", "substitute",
-     "substitute(scope=all)", "substitute(a b)", "token(client)", "clear(x=1)", "drop()",
+     "substitute(scope=all)", "substitute(a b)", "token(client)", "token(from=store)", "token(from)",
+     "token(random=true)", "clear(x=1)", "drop()",
      "mask(last=4) x", "null(a)", "~"],
 )  # fmt: skip
 def test_other_texts_are_mistakes(text: str):
@@ -78,6 +81,9 @@ def test_any_text_is_read_or_refused(text: str):
         ("month", "year"), ("bucket(18, 65)", "bucket(18)"), ("round(10)", "round(100)"), ("round(0.1)", "round(1)"),
         ("truncate(4)", "truncate(2)"), ("date_shift(30)", "date_shift(60)"), ("date_shift(60)", "token(scope=all)"),
         ("token(scope=all)", "token(scope=team)"), ("token(scope=team)", "token"), ("token", "fpe"), ("fpe", "encrypt"),
+        ("token", "token(from=vault)"), ("token(scope=all)", "token(from=vault, scope=all)"),
+        ("token(from=vault, scope=all)", "token(from=vault, scope=team)"), ("token(scope=team)", "token(from=vault)"),
+        ("token(from=vault)", "fpe"), ("token(from=vault, scope=all)", "fpe(scope=team)"),
         ("token(scope=team)", "fpe"), ("fpe(scope=team)", "fpe"), ("encrypt", "pseudonym(scope=all)"),
         ("pseudonym", "substitute(cities)"), ("substitute(cities)", "redact"), ("token", "redact"),
         ("redact", "null"), ("null", "drop"),
@@ -96,7 +102,8 @@ def test_the_scale(open_one: str, strict_one: str):
     [("mask(last=4)", "mask(keep=domain)"), ("mask(first=1)", "mask(last=1)"), ("year", "band(10)"),
      ("band(10y)", "band(10)"), ("month", "date_shift(30)"), ("bucket(18, 65)", "bucket(30)"),
      ("round(10)", "band(10)"),
-     ("fpe", "fpe(alphabet=alnum)"), ("fpe(scope=all)", "token"), ("date_shift(60, scope=all)", "date_shift(30)"),
+     ("fpe", "fpe(alphabet=alnum)"), ("fpe(scope=all)", "token"), ("token(from=vault, scope=all)", "token"),
+     ("fpe(scope=team)", "token(from=vault)"), ("date_shift(60, scope=all)", "date_shift(30)"),
      ("substitute(cities)", "substitute(names)")],
 )  # fmt: skip
 def test_what_cannot_be_told(one: str, other: str):

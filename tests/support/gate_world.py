@@ -11,6 +11,7 @@ from typing import Any
 
 from gharial.crypto.digest import credential_hash
 from gharial.crypto.keyset import create_keyset
+from gharial.crypto.vault import Entry
 from gharial.gate.clients import ClientDirectory, new_client
 from gharial.gate.exchange import GateExchange
 from gharial.gate.identify import ApiKeySource, Identifier
@@ -19,7 +20,8 @@ from gharial.gate.ports import Charge, ClientRecord, CredentialRecord
 from gharial.gate.publish import Publisher
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
 from gharial.gate.services import Counters, Services
-from gharial.model.errors import AuditUnwritable, GharialError, StoreUnwritable
+from gharial.gate.vault import TokenBook
+from gharial.model.errors import AuditUnwritable, GharialError, StoreUnwritable, VaultUnavailable
 from gharial.model.finding import Limits
 from gharial.model.incident import IncidentRecord
 from gharial.model.plan import Mode
@@ -128,6 +130,28 @@ class FakeConsent:
         return {person: self.given[person] for person in people if person in self.given}
 
 
+@dataclass
+class FakeVault:
+    """Keeps rows in memory; `broken` refuses all. `kept` and `found` are how many rows each question was about."""
+
+    rows: dict[bytes, Entry] = field(default_factory=dict)
+    broken: bool = False
+    kept: list[int] = field(default_factory=list)
+    found: list[int] = field(default_factory=list)
+
+    async def keep(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        if self.broken:
+            raise VaultUnavailable
+        self.kept.append(len(entries))
+        return [self.rows.setdefault(entry.lookup, entry) for entry in entries]
+
+    async def find(self, tokens: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        if self.broken:
+            raise VaultUnavailable
+        self.found.append(len(tokens))
+        return {row.token: row.sealed for row in self.rows.values() if row.token in tokens}
+
+
 @dataclass(frozen=True)
 class Answer:
     """What an upstream says, as the proxy would hand it over."""
@@ -213,6 +237,7 @@ class World:
         self.audit = FakeAudit()
         self.store = FakeStore()
         self.consent = FakeConsent()
+        self.vault = FakeVault()
         self.woken = 0
         counter = itertools.count(1)
         random = _counting_random()
@@ -266,6 +291,7 @@ class World:
             incidents=IncidentBook(new_bytes=random, iso_time=str),
             store=self.store,
             consent=self.consent,
+            vault=TokenBook(self.vault, os.urandom),
             audit=self.audit,
             clock=self.clock,
             limits=limits or Limits(),
@@ -286,7 +312,8 @@ class World:
         meter.load(self.store.charges)
         incidents = IncidentBook(new_bytes=_counting_random(), iso_time=str)
         incidents.load(self.store.incidents.values())
-        fresh.services = replace(self.services, meter=meter, incidents=incidents, counters=Counters())
+        vault = TokenBook(self.vault, os.urandom)
+        fresh.services = replace(self.services, meter=meter, incidents=incidents, vault=vault, counters=Counters())
         return fresh
 
     def exchange(self) -> GateExchange:

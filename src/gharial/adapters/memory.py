@@ -1,13 +1,14 @@
-"""A store and an audit that live in memory and end with the process: for tests, and for trying a policy out."""
+"""Store, vault and audit that live in memory and end with the process: for tests, and for trying a policy out."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from gharial.crypto.vault import Entry
 from gharial.gate.ports import Charge, ClientRecord, CredentialRecord, IncidentRecord
-from gharial.model.errors import AlreadyExists, NotFound
+from gharial.model.errors import AlreadyExists, NotFound, VaultUnavailable
 from gharial.model.publication import PublicationRecord
 
 KEPT = 10_000
@@ -113,3 +114,24 @@ class MemoryAudit:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+class MemoryVault:
+    """Implements `gate.ports.Vault`. Its tokens mean nothing to any other process."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, Entry] = {}
+        self._sealed: dict[bytes, bytes] = {}
+
+    async def keep(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """See the port."""
+        new = [entry for entry in entries if entry.lookup not in self._rows]
+        if any(entry.token in self._sealed for entry in new):
+            raise VaultUnavailable("a token was drawn twice")
+        self._rows |= {entry.lookup: entry for entry in new}
+        self._sealed |= {entry.token: entry.sealed for entry in new}
+        return [self._rows[entry.lookup] for entry in entries]
+
+    async def find(self, tokens: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """See the port."""
+        return {token: self._sealed[token] for token in tokens if token in self._sealed}

@@ -49,6 +49,8 @@ class Purpose(enum.StrEnum):
     PSEUDONYM = "pseudonym"
     SUBSTITUTE = "substitute"
     SHIFT = "shift"
+    VAULT = "vault"
+    VAULT_LOOKUP = "vault_lookup"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from gharial.crypto.mask import HIDDEN, KEEP_DOMAIN, mask, truncate
 from gharial.crypto.pseudonym import pseudonymiser, shift_of, substituter
 from gharial.crypto.seal import get_siv, header
 from gharial.crypto.token import KIND_BYTE, PREFIX, Binding, Recipient, TokenScope, find_binding
+from gharial.crypto.vault import EntryMaker, Tokens, write_token
 from gharial.model.finding import Kind, Transform
 from gharial.model.plan import Op, Plan, Redaction, Step
 
@@ -79,6 +80,39 @@ class PersonalTransform:
     def of(self, person: str) -> Transform:
         """Return the step for a person, given by anything that stands for that person alone; "" is nobody."""
         return self._of(person) if person else self._redact
+
+
+class VaultTransform:
+    """A step whose results come from the vault. As it is, a Transform without a vault: it redacts."""
+
+    __slots__ = ("_maker", "_redact")
+
+    def __init__(self, redact: Transform, maker: EntryMaker) -> None:
+        self._redact = redact
+        self._maker = maker
+
+    def __call__(self, kind: Kind, text: str) -> tuple[Kind, str]:
+        """Redact."""
+        return self._redact(kind, text)
+
+    def through(self, tokens: Tokens) -> Transform:
+        """Return the step for one exchange."""
+        redact, maker, token_of = self._redact, self._maker, tokens.token_of
+
+        def run(kind: Kind, text: str) -> tuple[Kind, str]:
+            data = find_utf8(text)
+            if kind is Kind.NULL or data is None:
+                return redact(kind, text)
+            return Kind.STRING, write_token(token_of(maker, KIND_BYTE[kind] + data))
+
+        return run
+
+
+def transforms_with_vault(transforms: Sequence[Transform], tokens: Tokens) -> Sequence[Transform]:
+    """Return the transforms with those of the vault bound to one exchange's tokens; the same where there are none."""
+    if not any(isinstance(transform, VaultTransform) for transform in transforms):
+        return transforms
+    return tuple(t.through(tokens) if isinstance(t, VaultTransform) else t for t in transforms)
 
 
 def transforms_for(plan: Plan, keyset: Keyset, recipient: Recipient, random: Random) -> tuple[Transform, ...]:
@@ -274,8 +308,11 @@ def _shift(text: str, by_days: int) -> str | None:
 
 def _token(maker: _Maker) -> Transform:
     binding, redact = maker.binding, maker.redact
-    if not maker.knows("scope") or binding is None:
+    source = maker.step.arg("from", "")
+    if not maker.knows("from", "scope") or source not in ("", "vault") or binding is None:
         return redact
+    if source:
+        return VaultTransform(redact, EntryMaker(maker.keyset, binding))
     key_id = maker.keyset.primary_id
     encrypt = get_siv(maker.keyset, Purpose.TOKEN, binding.tenant, binding.tag, key_id).encrypt
     aad, head = [binding.aad()], header(key_id)

@@ -14,11 +14,12 @@ from typing import TypeVar
 
 from gharial.crypto.digest import person_digest
 from gharial.crypto.keyset import Keyset
-from gharial.crypto.transform import transforms_by_scope
+from gharial.crypto.transform import transforms_by_scope, transforms_with_vault
 from gharial.gate.persons import Person, find_holds
 from gharial.gate.ports import Consent
 from gharial.gate.publish import Prepared
 from gharial.gate.same import join_ids
+from gharial.gate.vault import ExchangeTokens
 from gharial.model.errors import GateFull
 from gharial.model.finding import Limits, Rewritten, Scope
 from gharial.model.plan import Op, Plan, Unlisted
@@ -69,12 +70,14 @@ async def disclose(
     exchange_id: str,
     now_s: Callable[[], float],
     consent: Consent,
+    tokens: ExchangeTokens,
 ) -> Disclosure:
     """Rewrite `body` by the plan and reserve budgets for the people in it.
 
     `request_people` are (id space, text) of persons that the request's path or query names. `ledger` is the name under
-    which the meter keeps the charges (the policy's). Raises the errors of the payload room; the reservation of an
-    exchange that is refused later stays, so that refusing can't be used to count fewer people than were at stake.
+    which the meter keeps the charges (the policy's). Those of `tokens` that the body shows are durable when this
+    returns. Raises the errors of the payload room, and VaultUnavailable; the reservation of an exchange that is refused
+    later stays, so that refusing can't be used to count fewer people than were at stake.
     """
     plan = prepared.plan
     reader = await off_loop(lambda: open_body(plan, media, body, limits), len(body))
@@ -87,9 +90,13 @@ async def disclose(
     people = _people_of(scopes, own, in_request, exchange_id, holds)
     # The time of the reservation, not of the request: the upstream or the consent resolver may have taken long.
     reservation = meter.reserve(principal, ledger, plan, people, now_s())
-    transforms = prepared.transforms
+    transforms = transforms_with_vault(prepared.transforms, tokens)
     by_scope = transforms_by_scope(transforms, [_stands_for(scope.people) for scope in people])
-    rewritten = await off_loop(lambda: reader.finish(reservation.variants, transforms, by_scope=by_scope), len(body))
+
+    def finish() -> Rewritten:
+        return reader.finish(reservation.variants, transforms, by_scope=by_scope)
+
+    rewritten = await tokens.run(lambda: off_loop(finish, len(body)))
     clear, protected, unknown = _split_people(plan, people, reservation.variants)
     return Disclosure(
         rewritten=rewritten,

@@ -46,6 +46,7 @@ from gharial.gate.routes import RouteKind, RouteRule, check_request_line, replac
 from gharial.gate.services import Services
 from gharial.gate.story import Story
 from gharial.gate.tokens import Opener, Resolved, resolve_tokens
+from gharial.gate.vault import ExchangeTokens
 from gharial.model.caller import Caller
 from gharial.model.errors import (
     BodyTooLarge,
@@ -80,6 +81,7 @@ class GateExchange:
         # What is unknown is treated as the strictest: until a route is found, nothing may pass.
         self._kind = RouteKind.PROTECT
         self._policies = services.publisher.active
+        self._tokens = ExchangeTokens(services.vault)
         self._request_people: tuple[tuple[str, str], ...] = ()
         self._opener: Opener | None = None
         self._awaited: RequestFormat | None = None
@@ -95,11 +97,11 @@ class GateExchange:
     async def on_request(self, head: RequestHead) -> ForwardRequest | Refuse:
         """Match, identify, decide; the answer says how the request goes on."""
         try:
-            return self._request(head)
+            return await self._request(head)
         except GharialError as error:
             return self._refuse(error)
 
-    def _request(self, head: RequestHead) -> ForwardRequest:
+    async def _request(self, head: RequestHead) -> ForwardRequest:
         self._story.method = head.method
         path, question, query = head.target.partition("?")
         if not path.startswith("/") or "#" in head.target:
@@ -120,13 +122,13 @@ class GateExchange:
             # A passing route is no way to a path or a method that is protected.
             return ForwardRequest(None, extra, tuple(sorted(remove | (present & REQUEST_CONTROL))))
         if self._kind is RouteKind.SHADOW:
-            self._decide_in_shadow(rule, head, match.params)
+            await self._decide_in_shadow(rule, head, match.params)
             return ForwardRequest(None, extra, tuple(sorted(remove)))
         self._identify(head)
         prepared = self._decide(rule)
         refuse_probing(prepared.plan.probes, query)
         remove |= request_headers_to_remove(head.headers, head.method)
-        resolved = self._resolve(prepared, match.params, head, remove)
+        resolved = await self._resolve(prepared, match.params, head, remove)
         self._story.reidentified = resolved.counts
         target = None
         if resolved.changed or resolved.query is not None:
@@ -161,25 +163,29 @@ class GateExchange:
         self._story.prepared = self._policies.prepare(rule, self._caller, self._story.started_s)
         return self._story.prepared
 
-    def _decide_in_shadow(self, rule: RouteRule, head: RequestHead, params: Mapping[str, str]) -> None:
+    async def _decide_in_shadow(self, rule: RouteRule, head: RequestHead, params: Mapping[str, str]) -> None:
         """Decide as if this route were enforced; what would refuse is counted, and nothing is changed."""
         try:
             self._identify(head)
             prepared = self._decide(rule)
             refuse_probing(prepared.plan.probes, head.target.partition("?")[2])
-            self._resolve(prepared, params, head, frozenset())
+            await self._resolve(prepared, params, head, frozenset())
             if prepared.plan.incoming is not None and head.has_body:
                 choose_format(prepared.plan.incoming, head.headers, self._s.limits)
         except GharialError as error:
             self._shadow_refusal = error
 
-    def _resolve(
+    async def _resolve(
         self, prepared: Prepared, params: Mapping[str, str], head: RequestHead, removed: Collection[str]
     ) -> Resolved:
         """Open this caller's tokens, and note whom path and query name."""
         query = head.target.partition("?")[2]
-        self._opener = Opener(self._keyset, self._caller)
-        resolved = resolve_tokens(prepared.plan, params, query, head.headers, removed, self._opener)
+
+        async def resolve() -> Resolved:
+            self._opener = Opener(self._keyset, self._caller, self._tokens)
+            return resolve_tokens(prepared.plan, params, query, head.headers, removed, self._opener)
+
+        resolved = await self._tokens.run(resolve)
         self._story.params = resolved.params
         self._story.asked = tuple((place, text) for place, _, text in resolved.asked)
         in_path = (
@@ -214,7 +220,13 @@ class GateExchange:
             plan, opener, limits = self._prepared.plan.incoming, self._opener, self._s.limits
             if plan is None or opener is None:
                 raise ProtocolViolation("a body is awaited, and nothing says how it is read")
-            return ForwardBody(await off_loop(lambda: resolve_body(plan, found, body, limits, opener), len(body)))
+            counted = dict(opener.counts)
+
+            def resolve() -> bytes | None:
+                opener.recount(counted)
+                return resolve_body(plan, found, body, limits, opener)
+
+            return ForwardBody(await self._tokens.run(lambda: off_loop(resolve, len(body))))
         except GharialError as error:
             return self._refuse(error)
 
@@ -265,7 +277,7 @@ class GateExchange:
         ]
         location = first_value(head.headers, "location")
         if location is not None:
-            added.extend(self._protected_location(location, rule))
+            added.extend(await self._protected_location(location, rule))
         etag = first_value(head.headers, "etag")
         if etag is not None:
             added.append(("etag", self._seal_etag(etag)))
@@ -301,11 +313,14 @@ class GateExchange:
             return (("content-type", "application/problem+json"),)
         return ()
 
-    def _protected_location(self, location: str, rule: RouteRule) -> Headers:
-        # The time of the request, as for its body: one exchange is decided once.
-        rewritten = outgoing_location(
-            location, rule, self._s.routes, self._policies, self._caller, self._story.started_s
-        )
+    async def _protected_location(self, location: str, rule: RouteRule) -> Headers:
+        async def rewrite() -> str | None:
+            # The time of the request, as for its body: one exchange is decided once.
+            return outgoing_location(
+                location, rule, self._s.routes, self._policies, self._caller, self._story.started_s, self._tokens
+            )
+
+        rewritten = await self._tokens.run(rewrite)
         if rewritten is None:
             self._s.counters.locations_withheld += 1
             return ()
@@ -348,12 +363,12 @@ class GateExchange:
             self._s.counters.bytes_without_plan += len(body)
             raise ProtocolViolation("a body came for which no reader was chosen")
         self._story.keep_body(body)
-        disclosure = await self._disclose(body, self._story.media, ledger=self._prepared.plan.policy)
+        disclosure = await self._disclose(body, self._story.media, self._tokens, ledger=self._prepared.plan.policy)
         await self._make_durable(disclosure)
         self._s.counters.forwarded[rule.name] += 1
         return ForwardBody(disclosure.rewritten.body)
 
-    async def _disclose(self, body: bytes, media: Media, *, ledger: str) -> Disclosure:
+    async def _disclose(self, body: bytes, media: Media, tokens: ExchangeTokens, *, ledger: str) -> Disclosure:
         found = await disclose(
             body,
             prepared=self._prepared,
@@ -368,6 +383,7 @@ class GateExchange:
             exchange_id=self._story.exchange_id,
             now_s=self._s.clock.now_s,
             consent=self._s.consent,
+            tokens=tokens,
         )
         self._s.counters.people_unknown += found.unknown
         return found
@@ -445,7 +461,9 @@ class GateExchange:
             try:
                 self._story.keep_body(body)
                 ledger = f"{self._prepared.plan.policy}#shadow"
-                disclosure = await self._disclose(body, self._story.media, ledger=ledger)
+                # Tokens of an answer that goes out unchanged are nobody's: none of them is kept.
+                tokens = ExchangeTokens(self._s.vault, lasting=False)
+                disclosure = await self._disclose(body, self._story.media, tokens, ledger=ledger)
             except GharialError as expected:
                 error = expected
             except Exception:  # noqa: BLE001 - a bug of ours would refuse; in shadow it is counted, the call goes on

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gharial.crypto.transform import transforms_with_vault
+from gharial.crypto.vault import Tokens
 from gharial.gate.headers import local_location
 from gharial.gate.persons import find_variant, unknown_holds
 from gharial.gate.publish import ActivePolicies, Prepared
@@ -16,7 +18,13 @@ from gharial.model.plan import NONE, Op, Param, Unlisted
 
 
 def outgoing_location(
-    location: str, rule: RouteRule, routes: RouteTable, policies: ActivePolicies, caller: Caller, now_s: float
+    location: str,
+    rule: RouteRule,
+    routes: RouteTable,
+    policies: ActivePolicies,
+    caller: Caller,
+    now_s: float,
+    tokens: Tokens,
 ) -> str | None:
     """Return the `Location` that this caller may see, or None: then it is withheld.
 
@@ -38,13 +46,13 @@ def outgoing_location(
             return None
         if not protected:
             return local
-        shown = _shown_params(prepared, match.params)
+        shown = _shown_params(prepared, match.params, tokens)
         return None if shown is None else replace_params(target.template, local, shown)
     except GharialError:
         return None
 
 
-def _shown_params(prepared: Prepared, params: Mapping[str, str]) -> dict[str, str] | None:
+def _shown_params(prepared: Prepared, params: Mapping[str, str], tokens: Tokens) -> dict[str, str] | None:
     """Return the parameters that change, or None if one can't be shown as a segment."""
     plan = prepared.plan
     tagged = {param.name: param for param in plan.params if param.carrier is Carrier.PATH}
@@ -54,14 +62,14 @@ def _shown_params(prepared: Prepared, params: Mapping[str, str]) -> dict[str, st
     for name, param in tagged.items():
         if name not in params:
             continue
-        text = _shown_param(prepared, param, params[name])
+        text = _shown_param(prepared, param, params[name], tokens)
         if text is None:
             return None
         shown[name] = text
     return shown
 
 
-def _shown_param(prepared: Prepared, param: Param, value: str) -> str | None:
+def _shown_param(prepared: Prepared, param: Param, value: str, tokens: Tokens) -> str | None:
     """Return clear and token values; a mask or a redaction in a path would lead nowhere, so the header is withheld."""
     if param.cell == NONE:
         return None
@@ -73,7 +81,8 @@ def _shown_param(prepared: Prepared, param: Param, value: str) -> str | None:
         return _clear_unless_budgeted(prepared, param, value, variant)
     if step.op is not Op.TOKEN:
         return None
-    kind, text = prepared.transforms[index](Kind.STRING, value)
+    (transform,) = transforms_with_vault((prepared.transforms[index],), tokens)
+    kind, text = transform(Kind.STRING, value)
     return text if kind is Kind.STRING else None
 
 

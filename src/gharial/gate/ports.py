@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gharial.crypto.keyset_history import Known
+from gharial.crypto.vault import Entry
 from gharial.gate.routes import RouteKind
 from gharial.model.incident import IncidentRecord as IncidentRecord
 from gharial.model.publication import PublicationRecord
@@ -121,6 +122,23 @@ class KeyMemory(Protocol):
         """Keep this too, or this alone. A destruction is not forgotten by a key that is alive again, nor a revision by
         an older one.
         """
+
+
+class Vault(Protocol):
+    """What random tokens stand for. It can't read what it keeps.
+
+    Both methods raise VaultUnavailable if they can't do all that is asked.
+    """
+
+    async def keep(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Return for each entry, in order, what is kept under its lookup, durable when this returns.
+
+        That is the entry itself where nothing was kept there before; else the older one, whoever put it there. The
+        lookups are all different.
+        """
+
+    async def find(self, tokens: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Return what is sealed under each of these tokens; those that are not known are missing."""
 
 
 class ProxyRoutes(Protocol):

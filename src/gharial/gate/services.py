@@ -12,6 +12,7 @@ from gharial.gate.ports import Audit, Clock, Consent, Store
 from gharial.gate.publish import Publisher
 from gharial.gate.recording import RecordingSwitch
 from gharial.gate.routes import RouteTable
+from gharial.gate.vault import TokenBook
 from gharial.model.finding import Limits
 from gharial.watch.incidents import IncidentBook
 from gharial.watch.meter import BudgetBook
@@ -53,6 +54,7 @@ class Services:
     incidents: IncidentBook
     store: Store
     consent: Consent
+    vault: TokenBook
     audit: Audit
     clock: Clock
     limits: Limits

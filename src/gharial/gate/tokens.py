@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 
 from gharial.crypto.keyset import Keyset
 from gharial.crypto.token import Recipient, TokenScope, find_binding, open_token, seems_token
+from gharial.crypto.vault import find_token, open_sealed
 from gharial.gate.carriers import Change, rewrite_cookies, rewrite_headers, rewrite_query
 from gharial.gate.outcome import Headers
+from gharial.gate.vault import ExchangeTokens
 from gharial.model.caller import Caller
 from gharial.model.errors import RequestMalformed, TokenRefused
 from gharial.model.finding import Kind
 from gharial.model.place import Carrier
 from gharial.model.plan import Param, Plan
+
+_STAND_IN = (Kind.STRING, "0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ def resolve_tokens(
 ) -> Resolved:
     """Turn this caller's tokens in a request into real values, where a grant says `reidentify`.
 
+    While the opener's vault lacks something, the result, or what was raised, is of no use (see `gate.vault`).
     `removed` are the headers that don't reach the upstream: nothing in them is resolved. Anything that is not a token
     stays as it came, unless only tokens may come. Raises TokenRefused for a token that is not this caller's, stands
     beside its place, or whose value can't be written there, and for anything else where only tokens may come;
@@ -71,11 +76,17 @@ def resolve_tokens(
 class Opener(Change):
     """Opens tokens of one caller. `counts` says how many of each tag; `asked` whom the query names, as in Resolved."""
 
-    def __init__(self, keyset: Keyset, caller: Caller) -> None:
+    def __init__(self, keyset: Keyset, caller: Caller, vault: ExchangeTokens) -> None:
         self._keyset = keyset
+        self._vault = vault
         self._recipient = Recipient(caller.tenant, caller.client, caller.team)
         self.counts: dict[str, int] = {}
         self.asked: list[tuple[str, str, str]] = []
+
+    def recount(self, counts: Mapping[str, int]) -> None:
+        """Count on from here: what was opened in a run for nothing does not count."""
+        self.counts.clear()
+        self.counts.update(counts)
 
     def resolve(self, param: Param, text: str) -> str | None:
         real = None
@@ -96,15 +107,23 @@ class Opener(Change):
     def open(self, token: str, tags: Iterable[str]) -> tuple[Kind, str]:
         """Return type and text of the value, after trying every binding under which this caller could have the token.
 
-        Raises TokenRefused.
+        Something else comes back while the vault lacks something. Raises TokenRefused.
         """
+        number = find_token(token)
+        sealed = None if number is None else self._vault.find_sealed(number)
+        if self._vault.lacks:
+            # This run is for nothing but learning what else it asks for.
+            return _STAND_IN
         for tag in tags:
             for scope in TokenScope:
                 binding = find_binding(self._recipient, tag, scope)
                 if binding is None:
                     continue
                 try:
-                    found = open_token(self._keyset, binding, token)
+                    if number is None:
+                        found = open_token(self._keyset, binding, token)
+                    else:
+                        found = open_sealed(self._keyset, binding, number, sealed or b"")
                 except TokenRefused:
                     continue
                 self.counts[tag] = self.counts.get(tag, 0) + 1

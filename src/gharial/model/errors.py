@@ -282,6 +282,13 @@ class StoreUnwritable(GharialError):
     title = "The gateway is not available"
 
 
+class VaultUnavailable(GharialError):
+    """The vault of random tokens could not be asked, or did not keep one, so the answer stays here."""
+
+    code, status, fault = "vault.unavailable", 503, Fault.GHARIAL
+    title = "The gateway is not available"
+
+
 class StoreSchema(GharialError):
     """The store was written by a newer Gharial, or is not a store of Gharial."""
 

@@ -4,8 +4,9 @@
 
 * of one technique, what shows fewer characters, or is coarser, or is for fewer recipients, is stricter;
 * month < year < bands of years, for they tell the same thing more and more coarsely;
-* token < fpe < encrypt, as far as the recipients are the same: a token may be sent back by whom it was made for, a
-  value of fpe by nobody, and an encrypted one does not even tell what is equal;
+* token < token(from=vault) < fpe < encrypt, as far as the recipients are the same: a token may be sent back by whom it
+  was made for, and one from the vault does not tell the value's length; a value of fpe may be sent back by nobody, and
+  an encrypted one does not even tell what is equal;
 * pseudonym < substitute likewise: several values share a substitute.
 
 For the rest it can't be told (`compare` gives None). How techniques are written stands in `technique_syntax`.
@@ -199,6 +200,11 @@ def _scope(technique: Technique) -> int:
     return SCOPES.index(str(technique.get("scope", SCOPES[0])))
 
 
+def is_vaulted(technique: Technique) -> bool:
+    """Return whether its results are random, and told back by the vault."""
+    return technique.op is Op.TOKEN and technique.get("from") == "vault"
+
+
 def _narrower_scope(a: Technique, b: Technique) -> str:
     return SCOPES[max(_scope(a), _scope(b))]
 
@@ -208,8 +214,11 @@ def _with_scope(technique: Technique, scope: str) -> Technique:
     return Technique(technique.op, tuple(sorted((*others, ("scope", scope)))))
 
 
-def _join_keyed(weaker: Op, stronger: Op, beyond: Technique) -> Callable[[Technique, Technique], Technique]:
-    """Make the join of a level in which `stronger` has parameters beside its scope, and `weaker` has none."""
+def _join_keyed(stronger: Op, beyond: Technique) -> Callable[[Technique, Technique], Technique]:
+    """Make the join of a level in which any two of `stronger` that differ in more than scope have none but `beyond`.
+
+    Of the weaker one there are at most two for each scope: from the vault, the stricter one, and not.
+    """
 
     def run(a: Technique, b: Technique) -> Technique:
         if beyond in (a, b):
@@ -217,7 +226,7 @@ def _join_keyed(weaker: Op, stronger: Op, beyond: Technique) -> Callable[[Techni
         scope = _narrower_scope(a, b)
         strong = {_with_scope(technique, scope) for technique in (a, b) if technique.op is stronger}
         if not strong:
-            return Technique(weaker, (("scope", scope),))
+            return _with_scope(max(a, b, key=is_vaulted), scope)
         return strong.pop() if len(strong) == 1 else beyond
 
     return run
@@ -227,8 +236,8 @@ _JOINS: tuple[Callable[[Technique, Technique], Technique], ...] = (
     _same,
     _join_masks,
     _join_generalised,
-    _join_keyed(Op.TOKEN, Op.FPE, _ENCRYPT),
-    _join_keyed(Op.PSEUDONYM, Op.SUBSTITUTE, REDACT),
+    _join_keyed(Op.FPE, _ENCRYPT),
+    _join_keyed(Op.SUBSTITUTE, REDACT),
     _same,
     _same,
     _same,
@@ -249,7 +258,7 @@ def _sort_mask(technique: Technique) -> tuple[object, ...]:
 
 
 def _sort_keyed(rank: int) -> Callable[[Technique], tuple[object, ...]]:
-    return lambda technique: (rank, _scope(technique))
+    return lambda technique: (rank, is_vaulted(technique), _scope(technique))
 
 
 _SORT_KEYS: Mapping[Op, Callable[[Technique], tuple[object, ...]]] = {

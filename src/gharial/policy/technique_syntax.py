@@ -128,6 +128,16 @@ def _scoped(name: str, args: str | None) -> Technique:
     return Technique(Op(name), (("scope", _scope(name, _named(name, args, ("scope",)))),))
 
 
+def _token(name: str, args: str | None) -> Technique:
+    given = _named(name, args, ("from", "scope"))
+    scope = ("scope", _scope(name, given))
+    if "from" not in given:
+        return Technique(Op.TOKEN, (scope,))
+    if given["from"] != "vault":
+        raise TechniqueError("token knows only from=vault (random tokens); without it tokens are computed")
+    return Technique(Op.TOKEN, (("from", "vault"), scope))
+
+
 def _fpe(name: str, args: str | None) -> Technique:
     given = _named(name, args, ("alphabet", "check", "length", "scope"))
     alphabet = given.get("alphabet", "digits")
@@ -204,7 +214,7 @@ _PARSERS: dict[str, Callable[[str, str | None], Technique]] = {
     "truncate": _chars(MAX_SHOWN_CHARS),
     "postcode": _chars(MAX_POSTCODE_CHARS),
     "date_shift": _date_shift,
-    "token": _scoped,
+    "token": _token,
     "fpe": _fpe,
     "encrypt": _plain,
     "pseudonym": _scoped,
@@ -223,7 +233,7 @@ EXAMPLES = {name: name for name in _PARSERS} | {
     "truncate": "truncate(4)",
     "postcode": "postcode(3)",
     "date_shift": "date_shift(30)",
-    "token": "token(scope=team)",
+    "token": "token(scope=team) or token(from=vault)",
     "fpe": "fpe, fpe(check=luhn) or fpe(alphabet=alnum)",
     "pseudonym": "pseudonym(scope=team)",
     "substitute": "substitute(cities)",

@@ -19,6 +19,7 @@ from typing import Any
 from gharial.adapters.admin import AdminClient
 from gharial.adapters.alarms import parse_alarm_urls
 from gharial.adapters.audit_file import measure_fdatasync_p50_s
+from gharial.adapters.consent import Trouble
 from gharial.adapters.envoy.config import EnvoyPaths, bootstrap, envoy_routes
 from gharial.adapters.envoy.process import find_envoy, validate
 from gharial.adapters.files import GatewayFiles, load_gateway_files
@@ -26,10 +27,12 @@ from gharial.adapters.jwks import JwksFileVerifier
 from gharial.adapters.key_file import load_keyset
 from gharial.adapters.store import check_store
 from gharial.adapters.system_ca import find_system_ca_bundle
+from gharial.crypto.vault import TOKEN_BYTES
 from gharial.gate.routes import RouteKind
 from gharial.model.errors import ConfigInvalid, GateUnavailable, GharialError, Invalid, Problem
-from gharial.settings import Upstream, load_settings
+from gharial.settings import Upstream, VaultPostgres, load_settings
 from gharial.wiring.facts import open_facts
+from gharial.wiring.vaults import open_postgres
 
 MAX_SOCKET_PATH_BYTES = 100
 """The kernel takes 108 (Linux) or 104 (macOS) bytes; the rest is room for the names beside it."""
@@ -205,6 +208,8 @@ def _surroundings(files: GatewayFiles) -> Iterator[Check]:
         yield _upstream_check(name, upstream)
     if files.settings.consent is not None and files.settings.consent.postgres is not None:
         yield asyncio.run(_consent_check(files))
+    if files.settings.vault is not None:
+        yield asyncio.run(_vault_check(files, files.settings.vault.postgres))
 
 
 async def _consent_check(files: GatewayFiles) -> Check:
@@ -219,6 +224,22 @@ async def _consent_check(files: GatewayFiles) -> Check:
         hint = "until it answers nobody has consented; see consent.postgres, and the server's log"
         return Check("fail", f"consent: {facts.trouble.problem}", hint)
     return Check("ok", "consent: the database answers")
+
+
+async def _vault_check(files: GatewayFiles, settings: VaultPostgres) -> Check:
+    """Ask the database for a token that nobody has."""
+    try:
+        vault = open_postgres(settings, files.base, Trouble())
+    except GharialError as error:
+        return Check("fail", f"vault: {error}")
+    try:
+        await vault.find([bytes(TOKEN_BYTES)])
+    except GharialError as error:
+        hint = "until it answers what needs a random token is refused; see vault.postgres, and the server's log"
+        return Check("fail", f"vault: {error}", hint)
+    finally:
+        await vault.close()
+    return Check("ok", "vault: the database answers")
 
 
 def _port_check(files: GatewayFiles) -> Check:

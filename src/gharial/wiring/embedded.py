@@ -35,6 +35,7 @@ from gharial.policy.document import Policy
 from gharial.wiring.facts import Facts, open_facts
 from gharial.wiring.gate_process import build_services, courier_of, flush_incidents, keep_house, open_gateway_audit
 from gharial.wiring.log import tell_crashes
+from gharial.wiring.vaults import OpenVault, open_vault
 from gharial.wiring.world import SystemClock, random_bytes
 
 _T = TypeVar("_T")
@@ -55,6 +56,7 @@ class _World:
     store: SqliteStore | MemoryStore
     audit: AuditFile | MemoryAudit
     facts: Facts
+    vault: OpenVault
     keepers: list[asyncio.Task[None]]
     started_s: float
 
@@ -111,7 +113,10 @@ class Engine:
 
         async def report() -> Mapping[str, Any]:
             return status(
-                world.services, started_s=world.started_s, version=__version__, extra={**world.facts.report()}
+                world.services,
+                started_s=world.started_s,
+                version=__version__,
+                extra={**world.facts.report(), "vault": world.vault.report()},
             )
 
         return self.run(report).result()
@@ -169,13 +174,14 @@ async def _open_world(
     started_s = SystemClock().now_s()
     directory = ClientDirectory(*await store.load_clients())
     facts = open_facts(files.settings, files.base, _log)
+    vault = open_vault(files.settings, files.base, store, _log)
     wake = asyncio.Event()
-    services = await build_services(files, keyset, store, audit, directory, facts, wake.set)
+    services = await build_services(files, keyset, store, audit, directory, facts, vault.vault, wake.set)
     keepers = [asyncio.create_task(keep_house(services, store, _log))]
     if isinstance(store, SqliteStore):
         keepers.append(asyncio.create_task(deliver_waiting(courier_of(files, store, _log), wake)))
     enforced = replace(services, publisher=Publisher(_all_enforced(files.policies), keyset, random_bytes))
-    return _World(services, enforced, store, audit, facts, keepers, started_s)
+    return _World(services, enforced, store, audit, facts, vault, keepers, started_s)
 
 
 def _all_enforced(policies: Mapping[str, Policy]) -> dict[str, Policy]:
@@ -190,5 +196,6 @@ async def _close(world: _World) -> None:
     with contextlib.suppress(GharialError):
         await flush_incidents(world.services, world.services.clock.now_s())
     await world.facts.close()
+    await world.vault.close()
     world.audit.close()
     world.store.close()

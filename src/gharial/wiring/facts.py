@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gharial.adapters.consent import FileConsent, HttpConsent, SqlConsent, Trouble
-from gharial.adapters.consent_postgres import PostgresConsent, parse_postgres_url
+from gharial.adapters.consent_postgres import PostgresConsent
 from gharial.adapters.files import load_secret
 from gharial.adapters.geo import GeoFile
+from gharial.adapters.postgres import parse_postgres_url
 from gharial.gate.facts import FactSources
 from gharial.gate.ports import Consent, NoConsent
 from gharial.model.errors import ConfigInvalid, Problem
@@ -44,14 +45,14 @@ class Facts:
 def open_facts(settings: Settings, base: Path, log: Log) -> Facts:
     """Return what the settings name. Raises ConfigInvalid for a file, query or CA that can't be used."""
     found = settings.facts
-    geo = GeoFile(found.geo, _told(log, "geo")) if found.geo is not None else None
+    geo = GeoFile(found.geo, told(log, "geo")) if found.geo is not None else None
     sources = FactSources(
         hops=tuple(ipaddress.ip_network(hop) for hop in settings.hops),
         country_header=found.country.header.lower() if found.country is not None else "",
         network_header=found.network.header.lower() if found.network is not None else "",
         geo=geo,
     )
-    trouble = Trouble(_told(log, "consent"))
+    trouble = Trouble(told(log, "consent"))
     return Facts(sources, _open_consent(settings, base, trouble), geo, trouble)
 
 
@@ -89,7 +90,9 @@ def _open_postgres(found: ConsentPostgres, base: Path, trouble: Trouble) -> Post
     return PostgresConsent(replace(place, password=password, ca=found.ca), found.query, found.timeout_s, trouble)
 
 
-def _told(log: Log, what: str) -> Callable[[str], None]:
+def told(log: Log, what: str) -> Callable[[str], None]:
+    """Return what writes to the log when something begins to fail, and when it works again."""
+
     def tell(problem: str) -> None:
         if problem:
             log(f"{what}.failing", problem=problem)

@@ -37,11 +37,12 @@ from gharial.gate.exchange import GateExchange
 from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
 from gharial.gate.keyring import Keyring
 from gharial.gate.operate import Operations, random_id, status
-from gharial.gate.ports import Audit, Store
+from gharial.gate.ports import Audit, Store, Vault
 from gharial.gate.publish import Publisher
 from gharial.gate.publishing import Publishing, Readiness
 from gharial.gate.reveal import Revealer
 from gharial.gate.services import Counters, Services
+from gharial.gate.vault import TokenBook
 from gharial.model.errors import GharialError
 from gharial.model.finding import Limits
 from gharial.settings import Jwt, Settings
@@ -51,6 +52,7 @@ from gharial.wiring.facts import Facts, open_facts
 from gharial.wiring.log import Log, make_log, tell_crashes
 from gharial.wiring.publications import FilePublications, run_policy_tests
 from gharial.wiring.recordings import FileRecordings
+from gharial.wiring.vaults import open_vault
 from gharial.wiring.world import SystemClock, iso_time, random_bytes
 
 LONGEST_WINDOW_S = 35 * 86_400
@@ -110,7 +112,8 @@ async def _serve(
     directory = ClientDirectory(*await store.load_clients())
     wake = asyncio.Event()
     facts = open_facts(settings, files.base, log)
-    services = await build_services(files, keyset, store, audit, directory, facts, wake.set)
+    vault = open_vault(settings, files.base, store, log)
+    services = await build_services(files, keyset, store, audit, directory, facts, vault.vault, wake.set)
     keyring = Keyring(services.publisher, store, lambda: asyncio.to_thread(load_keyset, settings, files.base))
     await keyring.remember_start()
     proxy = _own_proxy(files) if active is not None else None
@@ -130,7 +133,7 @@ async def _serve(
         return status(services, started_s=started_s, version=__version__, extra=extra())
 
     def extra() -> dict[str, Any]:
-        found = _extra(settings, server, audit, facts)
+        found = {**_extra(settings, server, audit, facts), "vault": vault.report()}
         return {**found, "keys": keyring.report(), "proxy": {"in_step": step.taken}}
 
     readiness = Readiness()
@@ -177,6 +180,7 @@ async def _serve(
         await flush_incidents(services, clock.now_s())
     await admin_task
     await facts.close()
+    await vault.close()
     files.admin_socket.unlink(missing_ok=True)
 
 
@@ -242,6 +246,7 @@ async def build_services(
     audit: Audit,
     directory: ClientDirectory,
     facts: Facts,
+    vault: Vault,
     wake_alarms: Callable[[], None],
 ) -> Services:
     """Return the services of a gate on these adapters, with meter and incidents as they were before the restart."""
@@ -261,6 +266,7 @@ async def build_services(
         incidents=incidents,
         store=store,
         consent=facts.consent,
+        vault=TokenBook(vault, random_bytes),
         audit=audit,
         clock=clock,
         limits=Limits(

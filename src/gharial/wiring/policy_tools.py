@@ -12,7 +12,8 @@ from typing import Any
 from gharial.adapters.files import MAX_POLICY_BYTES
 from gharial.crypto.keyset import Keyset, create_keyset
 from gharial.crypto.token import Recipient
-from gharial.crypto.transform import transforms_by_scope, transforms_for
+from gharial.crypto.transform import transforms_by_scope, transforms_for, transforms_with_vault
+from gharial.crypto.vault import TOKEN_BYTES, EntryMaker
 from gharial.gate.persons import conditions_of, find_holds
 from gharial.model.errors import BodyMalformed, ConfigInvalid, GharialError, PolicyInvalid, Problem
 from gharial.model.finding import Finding, Limits
@@ -206,14 +207,15 @@ def run_body(
     caller, now_s = caller_of(facts)
     decision = decide(policy, caller, now_s)
     plan = compile_class(policy, params_of(policy), decision.grants, decision.guardrails)
-    transforms = transforms_for(plan, keyset, Recipient(caller.tenant, caller.client, caller.team), random_bytes)
+    made = transforms_for(plan, keyset, Recipient(caller.tenant, caller.client, caller.team), random_bytes)
     reader = open_body(plan, Media(), body, Limits())
     scopes = reader.survey()
     owners = [scope.subjects or tuple(people) for scope in scopes]
     given = {person: consents for own in owners for person in own}
-    held = find_holds(conditions_of(plan), scopes, owners, given, transforms)
+    held = find_holds(conditions_of(plan), scopes, owners, given, made)
     crossed = len(plan.budgets) if beyond_budgets else 0
     variants = [_find_variant(plan, holds, crossed) for holds in held]
+    transforms = transforms_with_vault(made, _ThrowawayTokens())
     by_scope = transforms_by_scope(transforms, ["/".join(min(own)) if own else "" for own in owners])
     rewritten = reader.finish(variants, transforms, by_scope=by_scope, want_places=True)
     findings = {finding.place: finding for finding in rewritten.findings}
@@ -221,6 +223,16 @@ def run_body(
         return Run(plan, json.loads(body), json.loads(rewritten.body), findings, tuple(variants))
     except (ValueError, RecursionError):
         raise BodyMalformed("not one JSON document in UTF-8 without a byte order mark") from None
+
+
+class _ThrowawayTokens:
+    """Random tokens that nobody keeps; see `crypto.vault.Tokens`."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[bytes, bytes] = {}
+
+    def token_of(self, maker: EntryMaker, plain: bytes) -> bytes:
+        return self._tokens.setdefault(maker.lookup(plain), random_bytes(TOKEN_BYTES))
 
 
 def _find_variant(plan: Plan, holds: frozenset[int], crossed: int) -> int:

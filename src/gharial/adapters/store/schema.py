@@ -68,6 +68,12 @@ STEPS: tuple[Step, ...] = (
         # The newest revision of each keyset that was in use.
         "CREATE TABLE known_keyset (keyset_id TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID",
     ),
+    (
+        # Random tokens: a keyed digest of the value, the token, and the value, sealed.
+        """CREATE TABLE vault_token (
+            lookup BLOB PRIMARY KEY, token BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 
 

@@ -228,12 +228,13 @@ class SqliteStore:
     # --- the writer thread -----------------------------------------------------------------------------------------
 
     async def _write(self, run: Callable[[sqlite3.Connection], R]) -> R:
-        return await self._submit(run, writes=True)
+        return await self.submit(run, writes=True)
 
     async def _read(self, run: Callable[[sqlite3.Connection], R]) -> R:
-        return await self._submit(run, writes=False)
+        return await self.submit(run, writes=False)
 
-    async def _submit(self, run: Callable[[sqlite3.Connection], R], *, writes: bool) -> R:
+    async def submit(self, run: Callable[[sqlite3.Connection], R], *, writes: bool) -> R:
+        """Run a job in the store's own thread, for the other parts that live in its file; see SqliteStore."""
         job = _Job(run, writes, Reply.here())
         if not self._thread.submit(job):
             raise StoreUnwritable(f"{self.path} is closed, or too many calls wait for it")

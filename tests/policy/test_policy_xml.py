@@ -7,6 +7,7 @@ from support.xml_plans import plan_of_policy, xml_plan
 
 from gharial.model.errors import ConfigInvalid
 from gharial.model.plan import dump_plan, load_plan, reads_json, reads_xml
+from gharial.model.place import parse_place
 from gharial.policy.advice import find_warnings
 from gharial.policy.diff import Direction, diff_policies
 from gharial.policy.document import Policy, parse_policy
@@ -34,6 +35,15 @@ def shown(text: str = POLICY) -> dict[str, str]:
     plan = plan_of_policy(text)
     cells = {spot.place: find_cell(plan, spot.steps, xml=spot.xml) for spot in find_spots(policy(text))[0]}
     return {place: plan.steps[cell.steps[0]].op.value if cell else "unlisted" for place, cell in cells.items()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/a", "//a/b", "/a//*", "//@id", "//a/@*", "//{urn:crm/x}Na-me.1", "/*/@{http://ex.org/a}id", "//Stra\xdfe"],
+)
+def test_a_place_in_xml_is_printed_as_it_was_written(text: str) -> None:
+    """What plans, explanations and problems call a place can be written into a policy."""
+    assert str(parse_place(text)) == text
 
 
 def test_every_kind_of_place_in_xml_is_told_with_what_holds_there() -> None:

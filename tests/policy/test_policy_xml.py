@@ -6,8 +6,8 @@ import pytest
 from support.xml_plans import plan_of_policy, xml_plan
 
 from gharial.model.errors import ConfigInvalid
-from gharial.model.plan import dump_plan, load_plan, reads_json, reads_xml
 from gharial.model.place import parse_place
+from gharial.model.plan import dump_plan, load_plan, reads_json, reads_xml
 from gharial.policy.advice import find_warnings
 from gharial.policy.diff import Direction, diff_policies
 from gharial.policy.document import Policy, parse_policy

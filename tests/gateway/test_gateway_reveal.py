@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -29,6 +30,7 @@ from support.gateway import (
     customer_id,
     needles,
     shows,
+    until,
     write_gateway,
 )
 from support.kms import a_certificate
@@ -265,6 +267,42 @@ async def test_parallel_batches_reveal_the_budget_and_not_one_more(world: World)
     told = (await world.home.cli("incidents", "show", found[0]["incident_id"])).out
     assert f"{LIMIT} values in 1 hour" in told
     assert "they got: refused" in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for a process by its number")
+async def test_after_kill_9_of_the_gate_not_one_value_more_is_revealed(world: World):
+    """The gate is killed in the middle of many batches: over the whole time at most the budget was revealed."""
+    key = await clerk(world, "clerk-killed")
+    tokens = [record["accountNumber"] for record in await world.sealed(key, 300, 80)]
+    shown: set[object] = set()
+
+    async def ask(at: int) -> None:
+        try:
+            reply = await world.ask(key, ("account", tokens[at]), ("account", tokens[-1 - at]))
+        except (OSError, http.client.HTTPException):
+            return
+        shown.update(value for value in reply.values if value is not None)
+
+    before = world.home.pid("gate")
+    calls = [asyncio.create_task(ask(at)) for at in range(40)]
+    await until(lambda: bool(shown))
+    os.kill(before, signal.SIGKILL)
+    await asyncio.gather(*calls)
+    await world.home.restarted("gate", before)
+
+    async def answers() -> bool:
+        try:
+            return (await world.ask(key, ("account", "x"))).status == 200
+        except OSError:
+            return False
+
+    await until(answers)
+    await asyncio.gather(*(ask(at) for at in range(40)))
+    # What was charged and whose answer was lost with the gate counts all the same.
+    assert 0 < len(shown) <= LIMIT
+    again = (await world.ask(key, *(("account", token) for token in tokens))).values
+    assert {value for value in again if value is not None} >= shown
+    assert len({value for value in again if value is not None}) <= LIMIT
 
 
 async def test_the_command_reads_any_text_and_says_what_was_refused(world: World):

@@ -13,6 +13,7 @@ from gharial.cli.gateway import doctor, gate, status, up
 from gharial.cli.incidents import incidents
 from gharial.cli.keys import keys
 from gharial.cli.policy import policy
+from gharial.cli.protect import protect
 from gharial.cli.publication import canary, history, publish, rollback
 from gharial.cli.record import record, replay
 from gharial.cli.reveal import reveal
@@ -34,7 +35,10 @@ def main() -> None:
     """
 
 
-for command in (up, gate, status, doctor, init, keys, config, policy, record, clients, incidents, reveal, trace, demo):
+for command in (up, gate, status, doctor, init, keys, config, policy, record, clients, incidents, reveal, trace):
+    main.add_command(command)
+
+for command in (protect, demo):
     main.add_command(command)
 
 for command in (publish, history, rollback, canary, replay):

@@ -237,6 +237,13 @@ class DataUnfit(GharialError):
     title = "The data is no JSON"
 
 
+class OutputUnwritable(GharialError):
+    """`gharial protect` can't write its result; what stood there before is unchanged."""
+
+    code, status, fault = "embedded.output", 500, Fault.CALLER
+    title = "The result can't be written"
+
+
 class RouteUnfit(GharialError):
     """The code that embeds Gharial named no route, or one that protects nothing."""
 

@@ -74,7 +74,7 @@ class Gharial:
         Budgets, incidents and the audit record are durable when it returns. Raises GharialError.
         """
         text, back = self._encode(data)
-        return back(self._start(text, caller, purpose, route, params).result())
+        return back(self.submit(text, caller=caller, purpose=purpose, route=route, params=params).result())
 
     @overload
     async def protect_async(
@@ -100,7 +100,19 @@ class Gharial:
     ) -> object:
         """Do as `protect` does, without holding up the event loop that waits for it."""
         text, back = self._encode(data)
-        return back(await asyncio.wrap_future(self._start(text, caller, purpose, route, params)))
+        future = self.submit(text, caller=caller, purpose=purpose, route=route, params=params)
+        return back(await asyncio.wrap_future(future))
+
+    @property
+    def max_bytes(self) -> int:
+        """The longest JSON text that is read (`limits.body`)."""
+        return self._engine.enforced.limits.body_bytes
+
+    def policy_of(self, route: str = "", params: Mapping[str, object] = {}) -> Policy:
+        """Return the policy that holds on a route. Raises GharialError as `protect` does."""
+        head = find_request(self._files.routes, route, params)
+        rule = next(rule for rule in self._files.routes.rules if rule.name == head.proxy_route)
+        return self._files.policies[rule.policy]
 
     def status(self) -> Mapping[str, Any]:
         """Return what `gharial status` shows of a gate: policies, counters, limits; no value."""
@@ -131,9 +143,13 @@ class Gharial:
             return encode_value(data, self._engine.enforced.limits), decode_value
         raise DataUnfit("data is a JSON text as bytes or str, or a dict or list")
 
-    def _start(
-        self, text: bytes, caller: Caller, purpose: str, route: str, params: Mapping[str, object]
+    def submit(
+        self, text: bytes, *, caller: Caller, purpose: str = "", route: str = "", params: Mapping[str, object] = {}
     ) -> Future[bytes]:
+        """Begin what `protect` does with a JSON text, and return its future: several may be under way at once.
+
+        Raises GharialError for what is wrong with the words; what is wrong with the text, the future raises.
+        """
         if not isinstance(caller, Caller):
             raise CallerInvalid("caller is a gharial.Caller")
         if not isinstance(route, str) or not isinstance(params, Mapping):

@@ -56,7 +56,7 @@ def explain_policy(policy: Policy, situation: Situation, body: bytes | None) -> 
 
     Raises ConfigInvalid for words that can't be read, PolicyInvalid, and the errors of the payload room.
     """
-    facts = _facts(policy, situation)
+    facts = facts_of_words(policy, situation.as_, situation.stated)
     subject = _pairs(situation.subject, "--subject")
     path = _path(situation.path)
     if body is not None:
@@ -168,21 +168,24 @@ def _moves_along(automaton: Automaton, place: Path) -> Iterator[Move]:
 # --- words of the command line --------------------------------------------------------------------------------------
 
 
-def _facts(policy: Policy, situation: Situation) -> Facts:
-    stated = {name: (value,) for name, value in situation.stated.items()}
-    for name in ("country",):
-        if name in situation.stated and situation.stated[name] not in COUNTRIES:
-            raise _words("--in", f"unknown country '{situation.stated[name]}' (two letters, ISO 3166-1)")
-    if "=" in situation.as_:
-        told: dict[str, tuple[Value, ...]] = dict(_pairs(situation.as_, "--as"))
+def facts_of_words(policy: Policy, as_: str, words: Mapping[str, Value]) -> Facts:
+    """Return a caller's facts: `as_` is a name of the policy's who, or facts (`role=care`); `words` are further ones.
+
+    Raises ConfigInvalid for words that can't be read.
+    """
+    stated = {name: (value,) for name, value in words.items()}
+    if "country" in words and words["country"] not in COUNTRIES:
+        raise _words("--in", f"unknown country '{words['country']}' (two letters, ISO 3166-1)")
+    if "=" in as_:
+        told: dict[str, tuple[Value, ...]] = dict(_pairs(as_, "--as"))
         for name in told:
             if name not in FACTS and not name.startswith(CLAIM):
                 raise _words("--as", f"unknown fact {did_you_mean(name, FACTS)} (claims are written claim.NAME)")
         return {name: _typed(name, values) for name, values in told.items()} | stated
-    if situation.as_ not in policy.who:
-        raise _words("--as", f"unknown who {did_you_mean(situation.as_, policy.who)}; or write facts: role=care")
+    if as_ not in policy.who:
+        raise _words("--as", f"unknown who {did_you_mean(as_, policy.who)}; or write facts: role=care")
     try:
-        return facts_of_who(policy, policy.who[situation.as_], stated)
+        return facts_of_who(policy, policy.who[as_], stated)
     except CaseProblem as problem:
         raise _words("--as", str(problem)) from None
 

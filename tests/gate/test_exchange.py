@@ -569,3 +569,59 @@ async def test_a_content_type_carries_no_text():
     """Parameters of the content type are free text of the upstream's, and stay here."""
     answer = Answer(b"{}", headers=(("content-type", 'application/json; profile="ann@ex.org"'),))
     assert (await World().call("/customers/42", answer)).set["content-type"] == "application/json"
+
+
+# --- bodies of rows ----------------------------------------------------------------------------------------------
+
+ROWS = [{"customerId": str(n), "fullName": f"Ann {n}", "email": f"ann{n}@ex.org", "secret": "s"} for n in range(5)]
+
+
+def rows_as(kind: str) -> bytes:
+    """The rows in one of the formats."""
+    match kind:
+        case "application/x-ndjson":
+            return "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+        case "application/json-seq":
+            return "".join("\x1e" + json.dumps(row) + "\n" for row in ROWS).encode()
+        case "text/event-stream":
+            return "".join(f"id: {row['email']}\ndata: {json.dumps(row)}\n\n" for row in ROWS).encode()
+        case _:
+            sign = "," if kind == "text/csv" else "\t"
+            lines = [sign.join(ROWS[0]), *(sign.join(row.values()) for row in ROWS)]
+            return "".join(line + "\r\n" for line in lines).encode()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/x-ndjson", "application/json-seq", "text/event-stream", "text/csv", "text/tab-separated-values"],
+)
+async def test_rows_are_charged_and_recorded_person_by_person(kind):
+    """A budget of three shows three of five rows in clear; the audit counts the people; what nobody named is gone."""
+    world = World()
+    head = (("content-type", f"{kind}; charset=utf-8"),)
+    seen = await world.call("/customers", Answer(rows_as(kind), headers=head), as_="clerk-1")
+    body = seen.body.body.decode()
+    assert [f"Ann {n}" in body for n in range(5)] == [True, True, True, False, False]
+    assert ("secret" in body, "ann4@" in body) == (False, False)
+    people = world.audit.lines[-1]["people"]
+    assert (people["clear_count"], people["protected_count"]) == (3, 2)
+    table = kind.startswith("text/") and "event" not in kind
+    assert ("content-type", kind + ("; charset=utf-8" if table else "")) in seen.head.set_headers
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "text/event-stream", "text/csv"])
+async def test_one_broken_row_refuses_all_of_them(kind):
+    """Nothing of the rows before it leaves, and neither refusal nor audit quotes it."""
+    world = World()
+    seen = await world.call("/customers", Answer(rows_as(kind) + b"ann@ex.org,", headers=(("content-type", kind),)))
+    assert refused(seen) == "body.malformed"
+    assert SECRET not in str(seen.refusal.error).encode()
+    assert "ann" not in json.dumps(world.audit.lines)
+
+
+async def test_a_policy_that_lets_pass_what_it_does_not_name_covers_rows_and_no_tables():
+    """Lines have the names that documents have, columns have not."""
+    world = World(POLICY.replace("who:", "unlisted_fields: pass\nwho:", 1))
+    for kind, code in (("application/x-ndjson", None), ("text/csv", "media.unreadable")):
+        seen = await world.call("/customers", Answer(rows_as(kind), headers=(("content-type", kind),)))
+        assert (refused(seen) if code else seen.refusal) == code

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.gate_world import Answer, FakeConsent, World
 from support.recordings import recorded
 
 from gharial.gate.outcome import BodyMode
+from gharial.model.errors import MediaUnreadable
 from gharial.model.recording import MAX_PLACES, JsonType, RecordedExchange
 from gharial.policy.document import parse_policy
 from gharial.policy.replay import replay
@@ -214,3 +216,15 @@ async def test_no_value_of_three_thousand_is_in_the_file(tmp_path: Path):
         assert len(text.splitlines()) == 250
         assert re.findall(r"q[0-9]{6}|70000[0-9]{5}|Zeno|@", text) == []
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_exchange_whose_body_has_rows_is_not_recorded():
+    """Its places would be read as those of a list; the recorder's file counts it as lost, and nothing is kept of it."""
+    sightings = []
+    world = World(POLICY)
+    recorder = recorded(world)
+    recorder.take = sightings.append  # type: ignore[method-assign]
+    for kind, body in (("application/x-ndjson", json.dumps(ROW).encode()), ("text/csv", b"email\nann@ex.org\n")):
+        await world.call("/customers/1", Answer(body, headers=(("content-type", kind),)), as_="clerk-1")
+        with pytest.raises(MediaUnreadable):
+            recorder._describer.describe(sightings.pop())

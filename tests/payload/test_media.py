@@ -46,6 +46,28 @@ def test_json_types_in_utf8_are_read(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        ("application/x-ndjson", Format.LINES),
+        ("application/NDJSON; charset=UTF-8", Format.LINES),
+        ("application/jsonl", Format.LINES),
+        ("application/x-jsonl", Format.LINES),
+        ("application/jsonlines", Format.LINES),
+        ("application/x-jsonlines", Format.LINES),
+        ("application/json-seq", Format.SEQUENCE),
+        ("application/geo+json-seq", Format.SEQUENCE),
+        ("text/event-stream;charset=utf-8", Format.EVENTS),
+        ("Text/CSV", Format.CSV),
+        ("text/tab-separated-values", Format.TSV),
+    ],
+)
+def test_types_of_rows_have_their_readers(value: str, form: Format) -> None:
+    """In any case, in UTF-8 only."""
+    assert of_type(value).format is form
+    assert choose_reader([("content-type", 'text/csv; Header="PRESENT"')]).header
+
+
+@pytest.mark.parametrize(
     ("value", "charset"),
     [
         ("utf-16", Charset.UTF16),
@@ -98,11 +120,17 @@ def test_xml_types_are_read_with_what_they_say_of_the_charset(value: str, charse
         "application/octet-stream",
         "image/json",
         "application/+json",
-        "application/x-ndjson",
-        "application/json-seq",
-        "application/geo+json-seq",
-        "application/jsonl",
         "application/json5",
+        "text/x-ndjson",
+        "application/csv",
+        "application/+json-seq",
+        "text/csv-schema",
+        "text/csv; header=absent",
+        "text/csv; header=maybe",
+        "text/csv; header=present; header=absent",
+        "text/csv; charset=utf-16",
+        "application/x-ndjson; charset=utf-32",
+        "text/event-stream; charset=iso-8859-1",
         "application/json, text/html",
         "text/html, application/json",
         "application/json,application/json",

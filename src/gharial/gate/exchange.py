@@ -311,7 +311,10 @@ class GateExchange:
                 raise
             self._replacement = _withheld_body(error, head.status, self._story.exchange_id)
             return (("content-type", "application/problem+json"),)
-        return ()
+        if not media.suffix:
+            return ()
+        content_type = (first_value(head.headers, "content-type") or "").partition(";")[0].strip()
+        return (("content-type", content_type + media.suffix),)
 
     async def _protected_location(self, location: str, rule: RouteRule) -> Headers:
         async def rewrite() -> str | None:

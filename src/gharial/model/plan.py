@@ -14,6 +14,9 @@ How an executor reads it:
 * `xml_nodes` are a trie of their own for bodies in XML, with the same cells. Its `names` are those of elements: a
   folded local name, or `{uri}` and local name, which comes first; those of attributes have `@` in front. `other_name`
   is for other elements, `other_index` for other attributes, `indexes` is empty. Node 0 is what is around the root.
+* `row_nodes` is the trie for each row of a body that is a sequence of documents, or a table: a row is met as the whole
+  document (`$`) and as an element of a list of them (`$[*]`). Empty: the same as `nodes`. None: there is no such trie,
+  and a body of rows can't be read.
 * What no cell covers is unlisted, and `unlisted` says what happens to it.
 """
 
@@ -249,6 +252,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     lists: dict[str, tuple[str, ...]] = {}
     xml_nodes: tuple[Node, ...] = ()
     needs_reference: str = ""
+    row_nodes: tuple[Node, ...] | None = ()
     same: tuple[tuple[str, ...], ...] = ()
     digest: str = ""
     incoming: Plan | None = None

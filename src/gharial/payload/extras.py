@@ -28,15 +28,17 @@ class Finder:
                     raise ValueError("an extra names a detector that does not exist")
                 self._detectors.setdefault(extra.detector, set()).add(extra.cell)
 
-    def find(self, root: Value, limits: Limits) -> tuple[Cells, Cells]:
+    def find(self, root: Value, limits: Limits, *, rows: bool = False) -> tuple[Cells, Cells]:
         """Return the cells that find each value, and those that find the names of an object's members.
 
+        With `rows` the root is a list of rows, each of which is a document of its own too: both are looked through.
         Raises TooManyValues where a general path would take too many steps.
         """
         values: dict[Value, set[int]] = {}
         names: dict[Value, set[int]] = {}
+        roots = [root, *root.children] if rows else [root]
         for place in self._places:
-            for value in place.find(root, limits):
+            for value in place.find(roots, limits):
                 if not place.keys:
                     values.setdefault(value, set()).add(place.cell)
                 elif value.form == OBJECT:
@@ -68,11 +70,11 @@ class _Place:
         self._query = Query(extra.path) if extra.general else None
         self._segments = () if extra.general else _segments(extra.path)
 
-    def find(self, root: Value, limits: Limits) -> list[Value]:
+    def find(self, roots: Sequence[Value], limits: Limits) -> list[Value]:
         if self._query is not None:
-            found = self._query.find(root, STEPS_PER_VALUE * limits.values)
+            found = self._query.find_each(roots, STEPS_PER_VALUE * limits.values)
         else:
-            found = _find_regular(self._segments, root)
+            found = [value for root in roots for value in _find_regular(self._segments, root)]
         return [value for value in found if self._stands_beside(value)] if self._where else found
 
     def _stands_beside(self, value: Value) -> bool:

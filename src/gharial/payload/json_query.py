@@ -77,7 +77,16 @@ class Query:
 
     def find(self, root: Value, most_steps: int) -> list[Value]:
         """Return the values that the path finds, each once. Raises TooManyValues beyond `most_steps`."""
-        return _Run(root, most_steps, self._patterns).nodes(self._segments, root, distinct=True)
+        return self.find_each([root], most_steps)
+
+    def find_each(self, roots: Iterable[Value], most_steps: int) -> list[Value]:
+        """Return what the path finds from each of these roots. Raises TooManyValues beyond `most_steps` in all."""
+        found: list[Value] = []
+        for root in roots:
+            run = _Run(root, most_steps, self._patterns)
+            found += run.nodes(self._segments, root, distinct=True)
+            most_steps = run.left
+        return found
 
     def _check_segments(self, segments: Iterable[JSONPathSegment]) -> None:
         known = (NameSelector, IndexSelector, SliceSelector, WildcardSelector, Filter)
@@ -120,13 +129,13 @@ class _Run:
 
     def __init__(self, root: Value, steps: int, patterns: dict[str, Pattern]) -> None:
         self._root = root
-        self._steps = steps
+        self.left = steps
         self._patterns = patterns
         self._rooted: dict[int, _Found] = {}
 
     def spend(self, steps: int) -> None:
-        self._steps -= steps
-        if self._steps < 0:
+        self.left -= steps
+        if self.left < 0:
             raise TooManyValues("a path of the policy takes too many steps")
 
     def nodes(self, segments: Iterable[JSONPathSegment], start: Value, *, distinct: bool = False) -> list[Value]:

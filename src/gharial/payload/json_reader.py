@@ -9,6 +9,9 @@ inherited from the value around it, else none. The root's node is 0. A member is
 is not NOWHERE and it has no cell, or some node reachable from its node has a cell other than its own. Only containers
 in opening states are opened, and in pass two those whose leaves get replaced.
 
+**Rows.** A body of rows is read as a list of them, `[row,row]`, that no path speaks of: each row has the state of a
+root in the trie `Plan.row_nodes`, is a record, and can't go, like a root.
+
 **Opened** objects must not hold a name twice (compared as decoded, not folded): DuplicateName. In a container that is
 not opened duplicates are legal.
 
@@ -87,7 +90,7 @@ from gharial.payload.json_text import (
     scan_scalars,
 )
 from gharial.payload.json_writer import Writer
-from gharial.payload.program import State, check_transforms, program_of
+from gharial.payload.program import Layout, State, check_transforms, program_of, row_program_of
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -107,9 +110,10 @@ _check_document = msgspec.json.Decoder(msgspec.Raw).decode
 class JsonReader:
     """One JSON body under one plan: `feed` it all, then `survey`, then `finish`. See the module's text."""
 
-    def __init__(self, plan: Plan, limits: Limits) -> None:
-        """Raises ValueError if the plan is not consistent in itself."""
-        self._program = program_of(plan)
+    def __init__(self, plan: Plan, limits: Limits, layout: Layout = Layout.DOCUMENT) -> None:
+        """Raises ValueError if the plan is not consistent in itself, or can't read this layout."""
+        self._program = program_of(plan) if layout is Layout.DOCUMENT else row_program_of(plan)
+        self._start = self._program.start(layout)
         self._limits = limits
         self._chunks: list[bytes] = []
         self._size = 0
@@ -190,7 +194,7 @@ class JsonReader:
             raise RuntimeError("the survey did not end")
         writer = Writer(self._program, transforms, by_scope, want_places=want_places)
         try:
-            writer.document(self._root, self._program.root, self._root_scope)
+            writer.document(self._root, self._start, self._root_scope)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise BodyMalformed("not one JSON document in UTF-8") from None
         except UnicodeEncodeError:
@@ -220,7 +224,7 @@ class JsonReader:
             if count_values(text) > most:
                 raise TooManyValues(f"more than {most} values")
         self._scopes, self._opened, self._deepest = [], 0, 0
-        state, scope = self._program.root, self._new_scope(())
+        state, scope = self._start, self._new_scope(())
         if text[0] == OBJECT and state.opens:
             self._root = self._object(text, state, scope, True, 1)
         elif text[0] == ARRAY and state.opens:

@@ -67,13 +67,7 @@ class Writer:
     def document(self, root: Entry, state: State, scope: OpenScope) -> None:
         """Write the whole document; where the root would go, an empty value of its type stays."""
         if not self._entry(root, state, scope, "$"):
-            if isinstance(root, Object):
-                first = OBJECT
-            elif isinstance(root, (Array, Records)):
-                first = ARRAY
-            else:
-                first = first_byte(root)
-            self.parts.append({OBJECT: b"{}", ARRAY: b"[]"}.get(first, b"null"))
+            self.parts.append(_empty(root))
 
     def _entry(self, entry: Entry, state: State, scope: OpenScope, path: str) -> bool:
         """Write an element, a member's value or the root; return False if it goes."""
@@ -188,7 +182,7 @@ class Writer:
                 below = indexes.get(at, level.state.other_index)
             own = scope if scopes is None else scopes[at]
             if not self._entry(entry, below, own, f"{path}[{at}]" if self._places else ""):
-                del parts[mark:]
+                parts[mark:] = [b",", _empty(entry)] if level.state.keeps else []
         if len(parts) == start:
             return False
         parts[start] = b"["
@@ -258,3 +252,14 @@ class Writer:
         self.counts[step] += 1
         if self._places:
             self.findings.append(Finding(path, step, scope.index))
+
+
+def _empty(entry: Entry) -> bytes:
+    """Return what stays of a root that would go."""
+    if isinstance(entry, Object):
+        first = OBJECT
+    elif isinstance(entry, (Array, Records)):
+        first = ARRAY
+    else:
+        first = first_byte(entry)
+    return {OBJECT: b"{}", ARRAY: b"[]"}.get(first, b"null")

@@ -9,7 +9,7 @@ import enum
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gharial.model.errors import CodingUnknown, MediaUnreadable
 from gharial.payload.charset import CHARSETS, XML_CHARSETS, Charset
@@ -29,18 +29,30 @@ class Format(enum.StrEnum):
 
     JSON = "json"
     XML = "xml"
+    LINES = "lines"
+    SEQUENCE = "sequence"
+    EVENTS = "events"
+    CSV = "csv"
+    TSV = "tsv"
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
     """How a body is to be read: undo `codings`, the last one first, then read as `format`.
 
-    `charset` is what the type's parameter names, None where it names none. The bytes must agree with it.
+    `charset` is what the type's parameter names, None where it names none. The bytes must agree with it. `header` says
+    that a table is declared to have one.
     """
 
     format: Format = Format.JSON
     codings: tuple[Coding, ...] = ()
     charset: Charset | None = None
+    header: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """What the content type of the new body needs besides the type: a table's charset is not UTF-8 by itself."""
+        return "; charset=utf-8" if self.format in (Format.CSV, Format.TSV) else ""
 
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -55,9 +67,8 @@ def choose_reader(headers: Iterable[tuple[str, str]]) -> Media:
     """Return how to read the body that comes with these headers (names may repeat).
 
     Call it only where there is a body: a missing content type is then a reason to refuse. Raises MediaUnreadable for
-    everything but one JSON type (`application/json`, `text/json`, `*/*+json`) in a Unicode encoding and one XML type
-    (`application/xml`, `text/xml`, `application/*+xml`) in an encoding of `XML_CHARSETS`, and CodingUnknown for a
-    coding that is not undone, or more than MAX_CODINGS of them.
+    everything but one type that there is a reader for: JSON in Unicode's encodings, XML in those of `XML_CHARSETS`, the
+    others in UTF-8. Raises CodingUnknown for a coding that is not undone, or more than MAX_CODINGS of them.
     """
     types: list[str] = []
     codings: list[str] = []
@@ -71,8 +82,7 @@ def choose_reader(headers: Iterable[tuple[str, str]]) -> Media:
     # Two types, even equal ones, mean that somebody joined two messages or that a client may believe the other.
     if len(types) != 1:
         raise MediaUnreadable("no content type" if not types else "more than one content type")
-    named, charset = _read_type(types[0])
-    return Media(named, applied, charset)
+    return replace(_read_type(types[0]), codings=applied)
 
 
 def choose_request_format(headers: Iterable[tuple[str, str]]) -> RequestFormat:
@@ -90,10 +100,10 @@ def choose_request_format(headers: Iterable[tuple[str, str]]) -> RequestFormat:
     if found is not None and f"{found[1]}/{found[2]}".lower() == "application/x-www-form-urlencoded":
         _insist_on_utf8(_read_charset(found[3]))
         return RequestFormat.FORM
-    named, charset = _read_type(types[0])
-    if named is not Format.JSON:
-        raise MediaUnreadable("the content type is not JSON")
-    _insist_on_utf8(charset)
+    media = _read_type(types[0])
+    _insist_on_utf8(media.charset)
+    if media.format is not Format.JSON:
+        raise MediaUnreadable("the content type is neither JSON nor a form")
     is_patch = found is not None and found[2].lower() == "json-patch+json"
     return RequestFormat.JSON_PATCH if is_patch else RequestFormat.JSON
 
@@ -132,22 +142,56 @@ def _is_wanted(weight: str) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _read_type(content_type: str) -> tuple[Format, Charset | None]:
+def _read_type(content_type: str) -> Media:
+    """Return what a content type says; the codings are not its business."""
     found = _MEDIA_TYPE.fullmatch(content_type.strip(" \t"))
     if found is None:
         raise MediaUnreadable("the content type is not one media type")
     kind, subtype, parameters = found[1].lower(), found[2].lower(), found[3]
-    if (subtype == "json" and kind in ("application", "text")) or _is_built_on(subtype, "+json"):
-        return Format.JSON, _read_charset(parameters)
-    if (subtype == "xml" and kind in ("application", "text")) or (
-        kind == "application" and _is_built_on(subtype, "+xml")
-    ):
-        return Format.XML, _read_charset(parameters, XML_CHARSETS)
-    raise MediaUnreadable("the content type is neither JSON nor XML")
+    form = _find_format(kind, subtype)
+    if form is None:
+        raise MediaUnreadable("there is no reader for the content type")
+    charset = _read_charset(parameters, XML_CHARSETS if form is Format.XML else CHARSETS)
+    if form not in (Format.JSON, Format.XML):
+        _insist_on_utf8(charset)
+    return Media(form, (), charset, form is Format.CSV and _has_header(parameters))
 
 
-def _is_built_on(subtype: str, suffix: str) -> bool:
-    return subtype.endswith(suffix) and len(subtype) > len(suffix)
+_FORMATS = {
+    "application/json": Format.JSON,
+    "text/json": Format.JSON,
+    "application/xml": Format.XML,
+    "text/xml": Format.XML,
+    "application/x-ndjson": Format.LINES,
+    "application/ndjson": Format.LINES,
+    "application/jsonl": Format.LINES,
+    "application/x-jsonl": Format.LINES,
+    "application/jsonlines": Format.LINES,
+    "application/x-jsonlines": Format.LINES,
+    "application/json-seq": Format.SEQUENCE,
+    "text/event-stream": Format.EVENTS,
+    "text/csv": Format.CSV,
+    "text/tab-separated-values": Format.TSV,
+}
+_SUFFIXES = {"+json": Format.JSON, "+json-seq": Format.SEQUENCE}
+
+
+def _find_format(kind: str, subtype: str) -> Format | None:
+    form = _FORMATS.get(f"{kind}/{subtype}")
+    name, plus, suffix = subtype.rpartition("+")
+    if form is not None or not name:
+        return form
+    if suffix == "xml":
+        return Format.XML if kind == "application" else None
+    return _SUFFIXES.get(plus + suffix)
+
+
+def _has_header(parameters: str) -> bool:
+    """True if the type declares a header (RFC 4180, 3). Raises MediaUnreadable where it says that there is none."""
+    named = [_unquote(value).lower() for name, value in _PARAMETERS.findall(parameters) if name.lower() == "header"]
+    if named not in ([], ["present"]):
+        raise MediaUnreadable("the table has no header")
+    return bool(named)
 
 
 def _read_charset(parameters: str, known: Mapping[str, Charset] = CHARSETS) -> Charset | None:

@@ -9,6 +9,8 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import msgspec
+
 from gharial.model.finding import Kind, Transform
 from gharial.model.place import fold_name
 from gharial.model.plan import NONE, NOWHERE, PLAN_FORMAT, Op, Plan, Unlisted
@@ -31,6 +33,13 @@ class Act(enum.IntEnum):
     """Redact what no cell covers."""
 
 
+class Layout(enum.Enum):
+    """What a JSON text is: one document, or the list of the rows of a body."""
+
+    DOCUMENT = enum.auto()
+    ROWS = enum.auto()
+
+
 _ACTS = {Op.CLEAR: Act.COPY, Op.DROP: Act.DROP}
 _UNLISTED_ACTS = {
     Unlisted.DROP: Act.DROP,
@@ -48,7 +57,8 @@ class State:
     `explicit`: it was reached by a name or index of a path, not by a wildcard or a descent; or it is the root.
     `subject` is the id space if a scalar here names a person, else empty. `reports`: scalars here, and those of a
     container that is not opened, are handed to the gate. `acts` is what is done in each variant, with the index of the
-    step or NONE. `names`, `indexes`, `other_name` and `other_index` lead on; see `Program.resolve`.
+    step or NONE. `keeps`: an element that would go leaves an empty value of its type, as a root does. `names`,
+    `indexes`, `other_name` and `other_index` lead on; see `Program.resolve`.
     """
 
     __slots__ = (
@@ -56,6 +66,7 @@ class State:
         "cell",
         "explicit",
         "indexes",
+        "keeps",
         "names",
         "node",
         "opens",
@@ -83,6 +94,7 @@ class State:
         self.explicit = explicit
         self.subject = subject
         self.reports = reports
+        self.keeps = False
         self.names: dict[str, State] | None = None
         self.indexes: dict[int, State] = {}
         self.other_name: State = self
@@ -91,6 +103,8 @@ class State:
 
 class Program:
     """One plan, checked, with its states made as they are met. Of payloads it holds nothing but names of fields.
+
+    `root` is where a document begins, `rows` the list of the rows of a body.
 
     `shapes` keeps what a reader has worked out for the names of an object, for the next body (`json_levels.shape_of`).
 
@@ -118,6 +132,18 @@ class Program:
         self._states: dict[tuple[int, int, bool, bool], State] = {}
         self.shapes: dict[tuple[State, tuple[str, ...]], Shape] = {}
         self.root = self._state(0, NONE, explicit=True)
+        self.rows = self._list_of(self.root)
+
+    def start(self, layout: Layout) -> State:
+        """Return the state of the whole text."""
+        return self.root if layout is Layout.DOCUMENT else self.rows
+
+    def _list_of(self, element: State) -> State:
+        """Return the state of a list that no path speaks of: its elements are of this state, and never go."""
+        state = State(NOWHERE, NONE, self._unlisted_acts, opens=True, explicit=True, subject="", reports=False)
+        state.names, state.other_index, state.keeps = {}, element, True
+        state.other_name = self._state(NOWHERE, NONE, explicit=False)
+        return state
 
     def resolve(self, state: State) -> dict[str, State]:
         """Return `state.names`, after making sure that the state's ways on are looked up."""
@@ -201,6 +227,17 @@ class Kept(Generic[T]):
 
 program_of = Kept(Program).get
 """The program of this very plan object. Raises ValueError as Program does."""
+
+
+def plan_of_rows(plan: Plan) -> Plan:
+    """Return the plan by which each row of a body is read as a document. Raises ValueError where there is none."""
+    if plan.row_nodes is None:
+        raise ValueError("the plan can't read rows")
+    return msgspec.structs.replace(plan, nodes=plan.row_nodes) if plan.row_nodes else plan
+
+
+row_program_of = Kept(lambda plan: Program(plan_of_rows(plan))).get
+"""The program by which this very plan object reads rows. Raises ValueError as Program and `plan_of_rows` do."""
 
 
 def check_transforms(

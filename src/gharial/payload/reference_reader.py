@@ -27,6 +27,9 @@ compact inner text as `encode_string` writes it. Where the root stays though it 
 * `keys`: what is found are the names of the members, if the value is an object.
 * `detector`: finds the string leaves that it recognises (`card`: numbers too), of those that no other cell meets.
 
+**Rows.** In a body of rows (`json_reader`) a path finds what it would find in the list of all rows, and in each row as
+a document.
+
 **Cells.** A cell that finds a value also meets everything below it. What meets a value are these cells of extras and
 the effective cell of the trie; the scope's `cells` get all of them. Where several meet it, the step in the variant of
 the scope that has the highest rank holds; of equal ranks that of the strictest operation (the order of Op), then that
@@ -56,6 +59,7 @@ recognises it too and the step that holds is more open than redaction.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -64,22 +68,24 @@ from gharial.model.finding import Limits, Rewritten, Scope, Transform
 from gharial.model.plan import Plan
 from gharial.payload.json_text import WHITE_SPACE, count_values, is_deeper
 from gharial.payload.json_tree import Value, check_document, open_strings, parse_tree
-from gharial.payload.program import Kept, check_transforms
+from gharial.payload.program import Kept, Layout, check_transforms
 from gharial.payload.reference_survey import ReferenceProgram, Survey
 from gharial.payload.reference_writer import Writer
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-reference_program_of = Kept(ReferenceProgram).get
-"""What was made of this very plan object. Raises ValueError as ReferenceProgram does."""
+reference_program_of = {layout: Kept(partial(ReferenceProgram, layout=layout)).get for layout in Layout}
+"""What was made of this very plan object for each layout. Raises ValueError as ReferenceProgram does."""
 
 
 class ReferenceReader:
     """One JSON body under one plan: `feed` it all, then `survey`, then `finish`, as with JsonReader."""
 
-    def __init__(self, plan: Plan, limits: Limits) -> None:
-        """Raises ValueError if the plan is not consistent in itself, or an extra's path or pattern can't be read."""
-        self._reference = reference_program_of(plan)
+    def __init__(self, plan: Plan, limits: Limits, layout: Layout = Layout.DOCUMENT) -> None:
+        """Raises ValueError if the plan is not consistent in itself, or an extra's path or pattern can't be read, or it
+        can't read this layout.
+        """
+        self._reference = reference_program_of[layout](plan)
         self._limits = limits
         self._chunks: list[bytes] = []
         self._size = 0

@@ -8,9 +8,9 @@ from gharial.model.errors import DuplicateName
 from gharial.model.finding import Kind, Limits, Scope
 from gharial.model.place import fold_name
 from gharial.model.plan import NONE, Plan
-from gharial.payload.extras import NO_CELLS, Finder
+from gharial.payload.extras import NO_CELLS, Cells, Finder
 from gharial.payload.json_tree import ARRAY, OBJECT, Value, check_names, walk_values
-from gharial.payload.program import Program, State, looks_everywhere
+from gharial.payload.program import Layout, Program, State, looks_everywhere, plan_of_rows
 
 
 @dataclass(slots=True, eq=False)
@@ -44,11 +44,17 @@ class Seen:
 class ReferenceProgram:
     """One plan made ready for the reference executor. Raises ValueError if it is not consistent in itself."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.program = Program(plan, reference=True)
+    def __init__(self, plan: Plan, layout: Layout = Layout.DOCUMENT) -> None:
+        self.plan = plan if layout is Layout.DOCUMENT else plan_of_rows(plan)
+        self.program = Program(self.plan, reference=True)
+        self.layout = layout
+        self.start = self.program.start(layout)
         self.finder = Finder(plan)
         self.opens_all = looks_everywhere(plan)
+
+    def find(self, root: Value, limits: Limits) -> tuple[Cells, Cells]:
+        """Return what `Finder.find` does, for a text of this layout."""
+        return self.finder.find(root, limits, rows=self.layout is Layout.ROWS)
 
 
 class Survey:
@@ -61,10 +67,10 @@ class Survey:
         self._cells = reference.plan.cells
         if reference.opens_all:
             check_names(root)
-        self._found, self._names = reference.finder.find(root, limits)
+        self._found, self._names = reference.find(root, limits)
         self._scopes = [OpenScope()]
         self.seen: dict[Value, Seen] = {}
-        self._place(root, self._program.root, NO_CELLS, self._scopes[0])
+        self._place(root, reference.start, NO_CELLS, self._scopes[0])
         self._visit(root, self._scopes[0], records=True, is_member=False)
 
     def report(self) -> tuple[Scope, ...]:

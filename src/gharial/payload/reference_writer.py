@@ -47,8 +47,7 @@ class Writer:
     def document(self, root: Value) -> None:
         """Write the whole document; where the root would go, an empty value of its type stays."""
         if not self._value(root, "$"):
-            empty = {0: b"null", OBJECT: b"{}"}.get(root.form, b"[]")
-            self.parts.append(encode_string(empty.decode()) if root.wrapped else empty)
+            self.parts.append(_empty(root))
 
     def _value(self, value: Value, path: str) -> bool:
         """Write a value; return False if it goes."""
@@ -110,7 +109,7 @@ class Writer:
         if value.form == OBJECT:
             self._members(value, seen, path)
         else:
-            self._elements(value, path)
+            self._elements(value, path, keeps=seen.state.keeps)
         if len(self.parts) > start:
             first, opening, closing = bytes(self.parts[start]), b"[", b"]"
             if value.form == OBJECT:
@@ -128,12 +127,12 @@ class Writer:
         self.parts.append(b"{}" if value.form == OBJECT else b"[]")
         return True
 
-    def _elements(self, value: Value, path: str) -> None:
+    def _elements(self, value: Value, path: str, *, keeps: bool) -> None:
         for at, child in enumerate(value.children):
             mark = len(self.parts)
             self.parts.append(b",")
             if not self._value(child, f"{path}[{at}]" if self._places else ""):
-                del self.parts[mark:]
+                self.parts[mark:] = [b",", _empty(child)] if keeps else []
 
     def _members(self, value: Value, seen: Seen, path: str) -> None:
         meets = bool(seen.names and value.children)
@@ -220,3 +219,9 @@ class _Names:
 
 def _name_text(kind: Kind, text: str) -> str:
     return "null" if kind is Kind.NULL else text
+
+
+def _empty(root: Value) -> bytes:
+    """Return what stays of a root that would go."""
+    empty = {0: b"null", OBJECT: b"{}"}.get(root.form, b"[]")
+    return encode_string(empty.decode()) if root.wrapped else empty

@@ -6,15 +6,19 @@ from typing import assert_never
 
 from gharial.model.errors import MediaUnreadable
 from gharial.model.finding import Limits
-from gharial.model.plan import Plan, reads_json, reads_xml
+from gharial.model.plan import Plan, Unlisted, reads_json, reads_xml
 from gharial.payload.charset import json_in_utf8
 from gharial.payload.coding import undo_codings
 from gharial.payload.json_reader import JsonReader
 from gharial.payload.media import Format, Media
+from gharial.payload.program import Layout
 from gharial.payload.reference_reader import ReferenceReader
+from gharial.payload.rows_reader import RowsReader, make_json_reader, rows_program
+from gharial.payload.sequence import Events, Lines, TextSequence
+from gharial.payload.table import Table
 from gharial.payload.xml_reader import XmlReader, xml_program_of
 
-Reader = JsonReader | ReferenceReader | XmlReader
+Reader = JsonReader | ReferenceReader | RowsReader | XmlReader
 
 
 def open_body(plan: Plan, media: Media, body: bytes, limits: Limits) -> Reader:
@@ -23,20 +27,12 @@ def open_body(plan: Plan, media: Media, body: bytes, limits: Limits) -> Reader:
     For JSON a plan with `needs_reference` gets the reference executor, every other one the fast reader. A plan that has
     places in one format only does not read the other: what `unlisted` says of fields is not said of formats.
 
-    Raises MediaUnreadable for such a format and what `plain_text` raises; everything else that is wrong with the body
-    is found by `survey`. Raises ValueError for a plan that no reader can run; `check_plan` finds that before there is a
-    body.
+    Raises what `check_format` and `plain_text` raise; everything else that is wrong with the body is found by
+    `survey`. Raises ValueError for a plan that no reader can run; `check_plan` finds that before there is a body.
     """
     check_format(plan, media.format)
-    plain = plain_text(media, body, limits)
-    match media.format:
-        case Format.JSON:
-            reader: Reader = _json_reader(plan, limits)
-        case Format.XML:
-            reader = XmlReader(plan, limits, media.charset)
-        case _:
-            assert_never(media.format)
-    reader.feed(plain)
+    reader = _reader(plan, media, limits)
+    reader.feed(plain_text(media, body, limits))
     return reader
 
 
@@ -47,36 +43,52 @@ def plain_text(media: Media, body: bytes, limits: Limits) -> bytes:
     BodyWrapped.
     """
     plain = undo_codings(body, media.codings, limits)
-    match media.format:
-        case Format.JSON:
-            return json_in_utf8(plain, media.charset)
-        case Format.XML:
-            # Its own declaration has a say in how it is read.
-            return plain
-        case _:
-            assert_never(media.format)
+    # XML's own declaration has a say in how it is read; all others are in UTF-8, which their readers check.
+    return json_in_utf8(plain, media.charset) if media.format is Format.JSON else plain
+
+
+def check_format(plan: Plan, form: Format) -> None:
+    """Raise MediaUnreadable if the plan is no cover for bodies of this format."""
+    if form is Format.XML:
+        if not reads_xml(plan):
+            raise MediaUnreadable("the policy has no place in XML")
+        return
+    if not reads_json(plan):
+        raise MediaUnreadable("the policy has no place in JSON")
+    if form is Format.JSON:
+        return
+    if plan.row_nodes is None:
+        raise MediaUnreadable("a path of the policy asks which row it is, or tags can't be ordered in rows")
+    if form in (Format.CSV, Format.TSV) and plan.unlisted is Unlisted.PASS:
+        # Columns seldom have the names of fields, `customer.email` or `E-Mail`, and all of them would pass.
+        raise MediaUnreadable("the policy lets pass what it does not name, which is no cover for a table")
 
 
 def check_plan(plan: Plan) -> None:
     """Raise ValueError if no reader could run this plan: it is not consistent, or a path or pattern can't be read."""
-    _json_reader(plan, Limits())
+    make_json_reader(plan, Limits())
+    if plan.row_nodes:
+        make_json_reader(plan, Limits(), Layout.ROWS)
     xml_program_of(plan)
     if plan.incoming is not None:
-        _json_reader(plan.incoming, Limits())
+        make_json_reader(plan.incoming, Limits())
 
 
-def check_format(plan: Plan, form: Format) -> None:
-    """Raise MediaUnreadable if the plan has places in other formats only."""
-    match form:
+def _reader(plan: Plan, media: Media, limits: Limits) -> Reader:
+    match media.format:
         case Format.JSON:
-            if not reads_json(plan):
-                raise MediaUnreadable("the policy has no place in JSON")
+            return make_json_reader(plan, limits)
         case Format.XML:
-            if not reads_xml(plan):
-                raise MediaUnreadable("the policy has no place in XML")
+            return XmlReader(plan, limits, media.charset)
+        case Format.LINES:
+            return RowsReader(plan, limits, Lines())
+        case Format.SEQUENCE:
+            return RowsReader(plan, limits, TextSequence())
+        case Format.EVENTS:
+            return RowsReader(plan, limits, Events())
+        case Format.CSV:
+            return RowsReader(plan, limits, Table(rows_program(plan), "", header_declared=media.header))
+        case Format.TSV:
+            return RowsReader(plan, limits, Table(rows_program(plan), "\t", header_declared=False))
         case _:
-            assert_never(form)
-
-
-def _json_reader(plan: Plan, limits: Limits) -> JsonReader | ReferenceReader:
-    return ReferenceReader(plan, limits) if plan.needs_reference else JsonReader(plan, limits)
+            assert_never(media.format)

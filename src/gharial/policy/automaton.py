@@ -41,11 +41,13 @@ class Moves:
 class Automaton:
     """The paths of all tags. Ask `start` and `moves`; each set of positions is worked out once.
 
-    With `xml` they are paths into XML; `other_index` is then for attributes that no path names.
+    With `xml` they are paths into XML; `other_index` is then for attributes that no path names. With `rows` the start
+    is a row: what is at `$` and, at once, what is at `$[*]`.
     """
 
     paths: list[tuple[str, tuple[Segment, ...]]]
     xml: bool = False
+    rows: bool = False
     _moves: dict[Positions, Moves] = field(default_factory=dict)
     # Equal sets as one object: comparing hundreds of positions, for each of many links, is what takes time.
     _same: dict[Positions, Positions] = field(default_factory=dict)
@@ -65,7 +67,17 @@ class Automaton:
     def start(self) -> Move:
         """The place of the whole body."""
         found = frozenset(tag for tag, segments in self.paths if not segments)
-        return Move(frozenset((index, 0) for index, (_, segments) in enumerate(self.paths) if segments), found)
+        whole = Move(frozenset((index, 0) for index, (_, segments) in enumerate(self.paths) if segments), found)
+        if not self.rows:
+            return whole
+        element = self.moves(whole.positions).other_index
+        return Move(whole.positions | element.positions, found | element.found)
+
+    def of_rows(self) -> Automaton | None:
+        """The same paths with a row as the start; None where one path asks which row of the list it is."""
+        if self.moves(Automaton(self.paths).start().positions).indexes:
+            return None
+        return Automaton(self.paths, rows=True)
 
     def moves(self, positions: Positions) -> Moves:
         """All steps from a place with these positions."""

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from gharial.model.errors import PolicyInvalid
 from gharial.model.place import Carrier, RequestField, fold_name
-from gharial.model.plan import NONE, PLAN_FORMAT, Cell, Condition, Op, Param, Plan, Step, dump_plan
+from gharial.model.plan import NONE, PLAN_FORMAT, Cell, Condition, Node, Op, Param, Plan, Step, dump_plan
 from gharial.policy.automaton import Automaton
 from gharial.policy.conditions import GROUP
 from gharial.policy.document import Policy
@@ -41,7 +42,8 @@ def compile_plan(
     factors = find_factors(policy, applying, floors, tags.keys())
     layout = Layout(policy, *Table.of(policy, factors, applying, floors).fates(tags))
     check_same_places(policy, tags.values(), layout)
-    nodes = layout.nodes(Automaton.of((name, path) for name, tag in tags.items() for path in tag.body_paths))
+    automaton = Automaton.of((name, path) for name, tag in tags.items() for path in tag.body_paths)
+    nodes = layout.nodes(automaton)
     demanded = _demanded(floors, params, tags, layout, factors)
     xml_paths = [(name, path) for name, tag in tags.items() for path in tag.xml_paths]
     xml_nodes = layout.nodes(Automaton.of_xml(xml_paths)) if xml_paths else ()
@@ -49,6 +51,7 @@ def compile_plan(
         *_params(params, tags, applying, demanded, layout),
         *_fields(policy, applying, demanded),
     )
+    row_nodes = _row_nodes(automaton, layout, nodes)
     extras = extras_of(tags, layout, policy.unlisted)
     probes = _probes(floors, tags, layout, factors)
     cells, steps = layout.cells, tuple(layout.steps)
@@ -76,12 +79,28 @@ def compile_plan(
         lists=_lists(steps, policy),
         xml_nodes=xml_nodes,
         needs_reference=reference_reason(policy, tags),
+        row_nodes=row_nodes,
         same=_same(policy, cells),
         incoming=incoming_plan(policy, route, names, _opened(frozenset(policy.tags), applying), demanded),
     )
     if policy.redaction != plan.redaction:
         plan = msgspec.structs.replace(plan, redaction=policy.redaction)
     return msgspec.structs.replace(plan, digest=hashlib.sha256(dump_plan(plan)).hexdigest()[:32])
+
+
+def _row_nodes(automaton: Automaton, layout: Layout, nodes: tuple[Node, ...]) -> tuple[Node, ...] | None:
+    """The trie for rows: empty where it is that of whole documents, None where there can't be one."""
+    of_rows = automaton.of_rows()
+    if of_rows is None:
+        return None
+    if of_rows.start() == automaton.start():
+        return ()
+    try:
+        found = layout.nodes(of_rows)
+    except PolicyInvalid:
+        # Tags that never meet in a document meet in a row, and can't be ordered: no reason to refuse documents.
+        return None
+    return () if found == nodes else found
 
 
 def _is_here(tag: Tag, params: tuple[str, ...], policy: Policy) -> bool:

@@ -93,3 +93,14 @@ async def test_what_cannot_be_read_is_refused_without_a_word_of_it():
         assert refused(seen) == "body.malformed"
         assert "ann@ex.org" not in str(seen.refusal)
     assert b"ann@ex.org" not in b"".join(world.audit.raw)
+
+
+async def test_random_tokens_in_xml_are_kept_before_the_answer_leaves():
+    """What `token(from=vault)` stands for is in the vault for each value; the same value has the same token."""
+    world = World(POLICY.replace("person: token,", "person: token(from=vault),"))
+    first = await world.call("/customers", customers(1, 2, 1))
+    tokens = [element.get("id") for element in ET.fromstring(first.body.body).iter("Customer")]
+    assert tokens[0] == tokens[2] != tokens[1]
+    assert {str(token)[:4] for token in tokens} == {"tok_"}
+    again = await world.call("/customers/1", {"customerId": "1"})
+    assert again.json["customerId"] == tokens[0]

@@ -14,7 +14,14 @@ from gharial.crypto.digest import person_digest
 from gharial.crypto.envelope import sealer
 from gharial.crypto.token import Binding, seal_token
 from gharial.gate.reveal import Begun, Clear, Item, Rate, Revealer
-from gharial.model.errors import AuditUnwritable, GharialError, StoreUnwritable, TooManyCalls, UnknownCredential
+from gharial.model.errors import (
+    AuditUnwritable,
+    GharialError,
+    StoreUnwritable,
+    TooManyCalls,
+    UnknownCredential,
+    VaultUnavailable,
+)
 from gharial.model.finding import Kind
 
 PLANTED = "PLANTED-4711"
@@ -222,3 +229,22 @@ def test_rates_are_remembered_of_so_many_clients_and_no_more():
     for number in range(10_100):
         rate.take(f"c{number}", 0.0)
     assert len(rate._buckets) == 10_000
+
+
+async def test_random_tokens_are_revealed_to_their_own_client_alone():
+    """A batch asks the vault once; another client's token and one that nobody got are refused like any other."""
+    desk = Desk(POLICY.replace("account: token,", "account: token(from=vault),"))
+    answer = [{"accountNumber": PLANTED}, {"accountNumber": 1.5}]
+    mine = [
+        Item("account", r["accountNumber"]) for r in (await desk.world.call("/customers", answer, as_="clerk-1")).json
+    ]
+    (theirs,) = (await desk.world.call("/customers", answer[:1], as_="clerk-2")).json
+    bad = [Item("account", theirs["accountNumber"]), Item("account", "tok_AgAAAAAAAAAAAAAAAAAAAAA")]
+    assert await desk.reveal(*mine, *bad, desk.token(), Item("email", mine[0].value)) == [
+        PLANTED, "1.5", None, None, PLANTED, None
+    ]  # fmt: skip
+    assert desk.world.vault.found == [4]
+    desk.world.vault.broken = True
+    with pytest.raises(VaultUnavailable):
+        await desk.reveal(*mine)
+    assert await desk.reveal(desk.token()) == [PLANTED]

@@ -105,6 +105,21 @@ def test_a_purpose_of_the_call_stands_in_the_place_of_the_callers(gate: gharial.
     assert gate.protect(customer(1), caller=idle, purpose="support")["fullName"] == customer(1)["fullName"]
 
 
+def test_random_tokens_are_the_same_in_memory_as_long_as_the_program_and_in_a_store_for_good(tmp_path: Path):
+    """Equal values have one token; a program that opens the store again gives the token of before."""
+    policy = POLICY.replace("{ person: token(scope=client), public", "{ person: token(from=vault), public")
+    (tmp_path / "policy.yaml").write_text(policy)
+    with gharial.load(tmp_path / "policy.yaml", ephemeral=True) as gate:
+        tokens = [gate.protect(customer(n), caller=NOBODY)["customerId"] for n in (7, 8, 7)]
+    assert [len(token) for token in tokens] == [27, 27, 27]
+    assert tokens[0] == tokens[2] != tokens[1]
+    config = write_home(tmp_path / "home", policy=policy)
+    with gharial.load(config) as gate:
+        first = gate.protect(customer(7), caller=NOBODY, route="list")["customerId"]
+    with gharial.load(config) as gate:
+        assert gate.protect(customer(7), caller=NOBODY, route="list")["customerId"] == first != tokens[0]
+
+
 def test_a_policy_in_shadow_mode_is_enforced(tmp_path: Path):
     """Shadow is for traffic; what is handed over to be protected is protected."""
     file = tmp_path / "policy.yaml"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gharial.audit.reveal_record import RevealedValue, reveal_record
@@ -16,6 +16,7 @@ from gharial.crypto import envelope
 from gharial.crypto.digest import person_digest
 from gharial.crypto.keyset import Keyset
 from gharial.crypto.token import Recipient, TokenScope, find_binding, looks_like_token, open_token
+from gharial.crypto.vault import find_token, open_sealed
 from gharial.gate.outcome import Headers
 from gharial.gate.ports import Charge
 from gharial.gate.services import Services
@@ -117,10 +118,12 @@ class Revealer:
         plans = active.reveals(caller, self._s.clock.now_s())
         allowed = frozenset(cell.tag for plan in plans for cell in plan.cells)
         recipient = Recipient(caller.tenant, caller.client, caller.team)
+        numbers = {number for item in items if item.tag in allowed and (number := find_token(item.value))}
+        sealed = await self._s.vault.vault.find(sorted(numbers)) if numbers else {}
         whys: list[RevealRefusal | None] = []
         opened: list[Clear | None] = []
         for item in items:
-            clear = _find_clear(keyset, recipient, item) if item.tag in allowed else None
+            clear = _find_clear(keyset, recipient, item, sealed) if item.tag in allowed else None
             opened.append(clear)
             whys.append(
                 RevealRefusal.NO_RIGHT if item.tag not in allowed else None if clear else RevealRefusal.NOT_OPENED
@@ -239,8 +242,11 @@ class Revealer:
         )
 
 
-def _find_clear(keyset: Keyset, recipient: Recipient, item: Item) -> Clear | None:
-    """Open a token that was made for this recipient, or an envelope of the tag; None for anything else."""
+def _find_clear(keyset: Keyset, recipient: Recipient, item: Item, kept: Mapping[bytes, bytes]) -> Clear | None:
+    """Open a token that was made for this recipient, or an envelope of the tag; None for anything else.
+
+    `kept` is what the vault has sealed under those of its tokens that it knows.
+    """
     if item.value.startswith(envelope.PREFIX):
         try:
             return Clear(*envelope.open_envelope(keyset, recipient.tenant, item.tag, item.value))
@@ -248,11 +254,14 @@ def _find_clear(keyset: Keyset, recipient: Recipient, item: Item) -> Clear | Non
             return None
     if not looks_like_token(item.value):
         return None
+    number = find_token(item.value)
     for scope in TokenScope:
         binding = find_binding(recipient, item.tag, scope)
         if binding is None:
             continue
         try:
+            if number is not None:
+                return Clear(*open_sealed(keyset, binding, number, kept.get(number, b"")))
             return Clear(*open_token(keyset, binding, item.value))
         except TokenRefused:
             continue

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gharial.crypto.keyset import KeyState, create_keyset, rotate, set_state
 from gharial.crypto.token import Binding, seal_token
 from gharial.crypto.trace import Stray, Traced, Tracer, Untraced, find_tokens, sample
+from gharial.crypto.vault import write_token
 from gharial.model.finding import Kind
 
 KEYSET = create_keyset(random.Random(31).randbytes, 1.0)
@@ -64,6 +65,13 @@ def test_what_names_nobody_says_why():
     assert tracer.trace(b"tok_" + b"z" * 60) == Untraced(Stray.NO_TOKEN)
     destroyed = set_state(keyset, KEYSET.primary_id, KeyState.DESTROYED)
     assert Tracer(destroyed, CANDIDATES).trace(token) == Untraced(Stray.DESTROYED_KEY, KEYSET.primary_id)
+
+
+def test_tokens_from_the_vault_are_told_apart():
+    """They are found, also where they end the text, and nothing about a recipient is in them."""
+    token = write_token(bytes(range(16))).encode()
+    assert list(find_tokens([b"a " + token[:9], token[9:]])) == [token]
+    assert Tracer(KEYSET, CANDIDATES).trace(token) == Untraced(Stray.FROM_VAULT)
 
 
 def test_what_a_disabled_key_sealed_is_traced():

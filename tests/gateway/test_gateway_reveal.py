@@ -59,7 +59,7 @@ who:
 grants:
   - grant: basics
     to: anyone
-    show: {{ person: token, account: token, name: token, email: encrypt }}
+    show: {{ person: token(from=vault), account: token, name: token, email: encrypt }}
   - grant: look-up
     to: care
     for: [support, marketing]

@@ -91,6 +91,7 @@ def _print(found: dict[str, Any]) -> None:
     note(f"{found['found']:,} found, {found['tried']:,} tried, {found['named']:,} name somebody")
     for count, what in (
         (nobody["fits_nobody"], "fit nobody who was tried: forged, or of an unknown client, team or tag"),
+        (nobody["from_vault"], "from the vault: these are random, and name nobody"),
         (nobody["no_token"], "only look like tokens"),
         *((key["tokens"], f"of key {key['id']}, which is not in the keyset") for key in nobody["unknown_keys"]),
         *((key["tokens"], f"of key {key['id']}, which is destroyed") for key in nobody["destroyed_keys"]),

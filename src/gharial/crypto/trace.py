@@ -17,11 +17,12 @@ from gharial.crypto.encoding import find_base64url
 from gharial.crypto.keyset import Keyset, KeyState, Purpose, set_state
 from gharial.crypto.seal import HEADER_BYTES, SIV_BYTES, VERSION, get_siv
 from gharial.crypto.token import KIND_OF, PREFIX, Binding
+from gharial.crypto.vault import TOKEN_BYTES, find_token
 
 MAX_TOKEN_CHARS = 128 * 1024
 """A longer run of a token's characters is read as several, of which none opens."""
 
-_SHORTEST = -(-(HEADER_BYTES + SIV_BYTES + 1) * 4 // 3)
+_SHORTEST = -(-(1 + TOKEN_BYTES) * 4 // 3)
 _PREFIX = PREFIX.encode()
 _CHARS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _TOKEN = re.compile(rb"%b[A-Za-z0-9_-]{%d,%d}" % (_PREFIX, _SHORTEST, MAX_TOKEN_CHARS))
@@ -31,6 +32,7 @@ class Stray(enum.StrEnum):
     """Why a token names nobody."""
 
     NO_TOKEN = "no_token"  # noqa: S105 - a finding, not a secret
+    FROM_VAULT = "from_vault"
     UNKNOWN_KEY = "unknown_key"
     DESTROYED_KEY = "destroyed_key"
     FITS_NOBODY = "fits_nobody"
@@ -110,6 +112,8 @@ class Tracer:
 
     def trace(self, token: bytes) -> Traced | Untraced:
         """Return for whom a token was made, or why it names nobody."""
+        if find_token(token.decode("ascii", "replace")) is not None:
+            return Untraced(Stray.FROM_VAULT)
         data = find_base64url(token[len(_PREFIX) :].decode("ascii")) if token.startswith(_PREFIX) else None
         if data is None or len(data) <= HEADER_BYTES + SIV_BYTES or data[:1] != VERSION:
             return Untraced(Stray.NO_TOKEN)

@@ -96,6 +96,7 @@ def trace_dump(
         "recipients": _recipients(hits, keyset, people),
         "nobody": {
             "no_token": sum(strays.get(Stray.NO_TOKEN, {}).values()),
+            "from_vault": sum(strays.get(Stray.FROM_VAULT, {}).values()),
             "fits_nobody": sum(strays.get(Stray.FITS_NOBODY, {}).values()),
             "unknown_keys": _by_id(strays.get(Stray.UNKNOWN_KEY, {})),
             "destroyed_keys": _by_id(strays.get(Stray.DESTROYED_KEY, {})),

@@ -70,7 +70,7 @@ class Lines:
         return b"".join(row + b"\n" for row in rows)
 
 
-_TEXT = re.compile(rb"\x1e([^\x1e]*)")
+_TEXT = re.compile(rb"\x1e([^\x1e]++)")
 
 
 class TextSequence:
@@ -96,7 +96,8 @@ class TextSequence:
         return b"".join(b"\x1e" + row + b"\n" for row in rows)
 
 
-_EVENT_LINE = re.compile(rb"([^\r\n]*+)(\r\n|\r|\n|\Z)")
+_EVENT_LINE = re.compile(rb"([^\r\n]++)(\r\n|\r|\n)?+|[\r\n]++")
+"""A line and its end, or any number of blank lines."""
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _RETRY = re.compile(rb"[0-9]{1,7}")
 _DONE = b"[DONE]"
@@ -124,18 +125,20 @@ class Events:
         data: list[bytes] = []
         for found in _EVENT_LINE.finditer(body):
             line, end = found.groups()
-            if line:
+            if line is not None:
+                if not end:
+                    raise BodyMalformed("the last event is cut")
                 name, _, value = line.partition(b":")
                 value = value.removeprefix(b" ")
                 if name == b"data":
                     data.append(value)
                 elif name in (b"event", b"retry"):
                     kept[name] = value
-            if not end and (line or data):
-                raise BodyMalformed("the last event is cut")
-            if not line:
+            else:
                 self._end(b"\n".join(data), kept, rows)
                 kept, data = {}, []
+        if data:
+            raise BodyMalformed("the last event is cut")
         return rows.found
 
     def _end(self, data: bytes, kept: dict[bytes, bytes], rows: _Rows) -> None:

@@ -160,6 +160,33 @@ async def test_the_vault_is_asked_once_for_all_of_a_body_and_then_not_again():
     assert world.vault.kept == [102, BATCH, 5]
 
 
+@pytest.mark.parametrize("path", ["$..customerId", "$..[?(@.kind)].customerId"], ids=["fast", "reference"])
+@pytest.mark.parametrize(
+    ("content_type", "between"), [("application/json", b", "), ("application/x-ndjson", b"\n")], ids=["JSON", "rows"]
+)
+async def test_a_second_run_over_a_body_says_what_one_run_would(path: str, content_type: str, between: bytes):
+    """Every reader can be finished twice: new and known values, masked and dropped fields come out once, in order."""
+    world = a_world(POLICY.replace("'$..customerId'", f"'{path}'").replace("name: token", "name: mask(first=1)"))
+    records = [
+        {"kind": 1, "customerId": f"c{n % 7}", "fullName": f"Ann Example {n}", "secret": n, "plan": [{"customerId": n}]}
+        for n in range(20)
+    ]
+    body = between.join(json.dumps(record).encode() for record in records)
+    answer = Answer(b"[" + body + b"]" if between == b", " else body, headers=(("content-type", content_type),))
+    first = await world.call("/customers", answer, as_="acme-billing")
+    assert world.vault.kept
+    asked = len(world.vault.kept)
+    again = await world.call("/customers", answer, as_="acme-billing")
+    assert len(world.vault.kept) == asked
+    assert first.body is not None, first.code
+    assert first.body == again.body
+    assert first.body.body is not None
+    assert first.body.body.count(b'"tok_') >= 20
+    assert b'"c1"' not in first.body.body
+    assert b"secret" not in first.body.body
+    assert [line["techniques"] for line in world.audit.lines[-2:]] == [world.audit.lines[-1]["techniques"]] * 2
+
+
 async def test_redirects_show_the_token():
     """A `Location` has the token that the body would have, usable in the next call."""
     world = a_world()

@@ -282,5 +282,9 @@ def what_dies_with(keyset: Keyset, key_id: int) -> list[str]:
             f"Digests of people and hashes of credentials hang on key {key_id}: all people count as new, and every "
             "credential must be issued again."
         )
+        lines.append(
+            f"Values of fpe and random tokens of the vault hang on key {key_id} too: those that were handed out open "
+            "nowhere. Pseudonyms, substitutes and shifted dates come out otherwise."
+        )
     lines.append("Copies of the key file that were made before still hold it: destroy them too, if it must be gone.")
     return lines

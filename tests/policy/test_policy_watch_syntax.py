@@ -1,7 +1,10 @@
-"""`watch`: what is kept for the watching room, and that nothing is believed to act already."""
+"""`watch`: what is kept for the watching room, and what is doubted or refused about it."""
 
 from __future__ import annotations
 
+import pytest
+
+from gharial.model.errors import PolicyInvalid
 from gharial.policy.advice import find_warnings
 from gharial.policy.document import Policy, parse_policy
 from gharial.policy.watch_syntax import Measure
@@ -31,8 +34,16 @@ def test_the_kinds_of_watches():
     assert (decoy.ids, decoy.do) == ("file:decoys.txt", (Measure("alert", "critical"), Measure("block", for_s=3_600)))
 
 
-def test_a_watch_says_that_it_does_not_act_yet():
-    """Every entry is named in a warning, so that nobody believes to be watched over."""
+def test_a_watch_that_counts_nobody_is_doubted():
+    """Without a subject there are no people to count, and made-up values are not made: both are said."""
     warned = [str(problem) for problem in find_warnings(a_policy(TEXT))]
-    assert len(warned) == 4
-    assert warned[0] == "policy.yaml:5:3: 'harvest' is read and checked, but this version does not watch for it yet"
+    assert any("counts nobody: no tag has a subject" in text for text in warned)
+    doubtful = a_policy("  harvest: { people_per: user, over: 1h, above: 50, do: [alert, decoy] }\n")
+    assert any("it masks instead" in str(problem) for problem in find_warnings(doubtful))
+
+
+def test_measures_for_many_are_refused():
+    """What a whole tenant or route has seen is nobody's own doing: it can only alert."""
+    text = "{ people_per: tenant, over: 1h, above: 5000, do: [alert, mask] }"
+    with pytest.raises(PolicyInvalid, match="only 'alert' fits"):
+        a_policy(f"  crowd: {text}\n")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gharial.crypto.digest import credential_hash
+from gharial.crypto.digest import credential_hash, person_digest
 from gharial.crypto.keyset import create_keyset
 from gharial.crypto.vault import Entry
 from gharial.gate.clients import ClientDirectory, new_client
@@ -21,6 +21,7 @@ from gharial.gate.publish import Publisher
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
 from gharial.gate.services import Counters, Services
 from gharial.gate.vault import TokenBook
+from gharial.gate.watching import Watching
 from gharial.model.errors import AuditUnwritable, GharialError, StoreUnwritable, VaultUnavailable
 from gharial.model.finding import Limits
 from gharial.model.incident import IncidentRecord
@@ -234,6 +235,7 @@ class World:
         **rule: Any,
     ) -> None:
         self.clock = ManualClock()
+        self.decoys: dict[str, list[str]] = {}
         self.audit = FakeAudit()
         self.store = FakeStore()
         self.consent = FakeConsent()
@@ -280,6 +282,7 @@ class World:
             )
             self.directory.add(made.client, made.credentials)
             self.keys[name] = made.api_key
+        incidents = IncidentBook(new_bytes=random, iso_time=str)
         self.services = Services(
             tenant="default",
             routes=RouteTable(rules),
@@ -288,7 +291,7 @@ class World:
             ),
             publisher=Publisher({parsed.name: parsed}, keyset, os.urandom),
             meter=BudgetBook(),
-            incidents=IncidentBook(new_bytes=random, iso_time=str),
+            incidents=incidents,
             store=self.store,
             consent=self.consent,
             vault=TokenBook(self.vault, os.urandom),
@@ -299,7 +302,18 @@ class World:
             new_id=lambda: f"ex{next(counter)}",
             iso_time=str,
             wake_alarms=self._wake,
+            watching=Watching(
+                incidents,
+                self.clock,
+                read_decoys=lambda reference, _: self._decoys(reference),
+                digest=lambda space, text: person_digest(keyset, "default", space, text),
+            ),
         )
+
+    def _decoys(self, reference: str) -> list[str]:
+        if reference not in self.decoys:
+            raise FileNotFoundError(reference)
+        return self.decoys[reference]
 
     def _wake(self) -> None:
         self.woken += 1

@@ -42,9 +42,11 @@ def admin_app(
     metrics: Callable[[], bytes],
     recordings: Recordings,
     reload_keys: Callable[[], Awaitable[dict[str, Any]]],
+    undo: Callable[[str], list[dict[str, Any]]],
 ) -> Starlette:
     """Return the ASGI application of the admin socket. `readiness` lists what keeps the gate from being ready.
 
+    `undo` ends the measures that were taken for an incident, and returns them.
     `reload_keys` has the gate take the key file as it is now, and returns what may be shown of it.
     """
 
@@ -119,6 +121,10 @@ def admin_app(
     async def get_incident(request: Request) -> JSONResponse:
         return JSONResponse(asdict(await operations.get_incident(request.path_params["id"])))
 
+    async def undo_incident(request: Request) -> JSONResponse:
+        incident = await operations.get_incident(request.path_params["id"])
+        return JSONResponse({"undone": undo(incident.incident_id)})
+
     routes = [
         Route("/livez", _guarded(get_livez)),
         Route("/readyz", _guarded(get_readyz)),
@@ -138,6 +144,7 @@ def admin_app(
         Route("/clients/{name}/revoke", _guarded(revoke_client), methods=["POST"]),
         Route("/incidents", _guarded(get_incidents)),
         Route("/incidents/{id}", _guarded(get_incident)),
+        Route("/incidents/{id}/undo", _guarded(undo_incident), methods=["POST"]),
     ]
     return Starlette(routes=routes)
 

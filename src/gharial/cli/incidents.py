@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -18,6 +19,7 @@ def incidents() -> None:
     \b
     gharial incidents list
     gharial incidents show inc_k3q5t7v2m4xa
+    gharial incidents undo inc_k3q5t7v2m4xa
     """
 
 
@@ -70,7 +72,34 @@ def show(incident_id: str, config_path: Path, as_json: bool) -> None:
         click.echo(f"{click.style(f'{label:18}', bold=True)} {text}")
 
 
+@incidents.command("undo")
+@click.argument("incident_id", metavar="ID")
+@config_option
+@json_option
+@speaks_errors
+def undo(incident_id: str, config_path: Path, as_json: bool) -> None:
+    """End what was done about a caller for an incident: its callers are answered as before, at once.
+
+    \b
+    gharial incidents undo inc_k3q5t7v2m4xa
+    """
+    from gharial.adapters.admin import AdminClient
+    from gharial.settings import load_settings
+
+    admin = AdminClient(config_path.resolve().parent / load_settings(config_path).admin.socket)
+    found = admin.call("POST", f"/incidents/{quote(incident_id, safe='')}/undo")["undone"]
+    if as_json:
+        print_json(found)
+        return
+    for measure in found:
+        click.echo(f"ended: {measure['name']}, by the watch {measure['watch']}")
+    if not found:
+        click.echo("nothing was done for this incident, or it has ended already")
+
+
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    if found["detector"] != "people_budget":
+        return _watch_lines(found)
     from gharial.policy.reveal import REVEAL_ROUTE
 
     what = "values" if found["route"] == REVEAL_ROUTE else "people"
@@ -89,6 +118,27 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("last seen", f"{_time(found['last_seen_s'])} UTC"),
         ("first exchange", found["exchange_id"]),
         ("what to do", f"if this is not honest work: gharial clients revoke {found['client']}"),
+    ]
+
+
+def _watch_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of an incident that a watch opened; the fields of a budget hold what it counted."""
+    who = found["client"] + (f", user {found['user']}" if found["user"] else "")
+    done = found["measure"] or "alert only"
+    return [
+        ("incident", found["incident_id"]),
+        ("severity", found["severity"]),
+        ("detector", found["detector"]),
+        ("who", who),
+        ("route", found["route"]),
+        ("policy and watch", f"{found['policy']}/{found['grant']}"),
+        ("counted", f"{found['people_clear']} in {_window(found['window_s'])}, the limit is {found['limit_people']}"),
+        ("done", done),
+        ("opened", f"{_time(found['opened_s'])} UTC"),
+        ("last seen", f"{_time(found['last_seen_s'])} UTC"),
+        ("first exchange", found["exchange_id"]),
+        ("if it was honest", f"gharial incidents undo {found['incident_id']}"),
+        ("if it was not", f"gharial clients revoke {found['client']}"),
     ]
 
 

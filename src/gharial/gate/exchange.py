@@ -8,11 +8,12 @@ adapter refuses for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Mapping
 
 import msgspec
 
-from gharial.crypto.digest import open_etag, seal_etag
+from gharial.crypto.digest import open_etag, person_digest, seal_etag
 from gharial.crypto.keyset import Keyset
 from gharial.gate.disclose import Disclosure, disclose, off_loop
 from gharial.gate.headers import (
@@ -47,6 +48,7 @@ from gharial.gate.services import Services
 from gharial.gate.story import Story
 from gharial.gate.tokens import Opener, Resolved, resolve_tokens
 from gharial.gate.vault import ExchangeTokens
+from gharial.gate.watching import sight_of
 from gharial.model.caller import Caller
 from gharial.model.errors import (
     BodyTooLarge,
@@ -83,6 +85,8 @@ class GateExchange:
         self._policies = services.publisher.active
         self._tokens = ExchangeTokens(services.vault)
         self._request_people: tuple[tuple[str, str], ...] = ()
+        self._masked = False
+        self._shown_to_watch = False
         self._opener: Opener | None = None
         self._awaited: RequestFormat | None = None
         self._replacement: ForwardBody | None = None
@@ -152,6 +156,9 @@ class GateExchange:
             self._story.caller = self._vouched
             return
         self._story.caller = self._s.identifier.identify(head.headers, self._story.started_s, head.peer).caller
+        if self._kind is RouteKind.PROTECT:
+            # Raised here, before the upstream is asked for anything.
+            self._masked = self._s.watching.standing(self._story.caller).mask
 
     @property
     def _caller(self) -> Caller:
@@ -160,7 +167,7 @@ class GateExchange:
 
     def _decide(self, rule: RouteRule) -> Prepared:
         self._policies = self._s.publisher.choose(rule, self._caller, self._policies)
-        self._story.prepared = self._policies.prepare(rule, self._caller, self._story.started_s)
+        self._story.prepared = self._policies.prepare(rule, self._caller, self._story.started_s, masked=self._masked)
         return self._story.prepared
 
     async def _decide_in_shadow(self, rule: RouteRule, head: RequestHead, params: Mapping[str, str]) -> None:
@@ -287,6 +294,7 @@ class GateExchange:
             # Its parameters are free text; none of them is needed to read JSON, or XML in UTF-8.
             added.append(("content-type", content_type.partition(";")[0].strip()))
         if not self._expects_body(head):
+            self._watch()
             await self._tell_forwarded(durable=self._location_shown)
             self._s.counters.forwarded[rule.name] += 1
         else:
@@ -320,7 +328,14 @@ class GateExchange:
         async def rewrite() -> str | None:
             # The time of the request, as for its body: one exchange is decided once.
             return outgoing_location(
-                location, rule, self._s.routes, self._policies, self._caller, self._story.started_s, self._tokens
+                location,
+                rule,
+                self._s.routes,
+                self._policies,
+                self._caller,
+                self._story.started_s,
+                self._tokens,
+                masked=self._masked,
             )
 
         rewritten = await self._tokens.run(rewrite)
@@ -359,6 +374,7 @@ class GateExchange:
 
     async def _enforced_body(self, body: bytes, rule: RouteRule) -> ForwardBody:
         if self._replacement is not None:
+            self._watch()
             await self._tell_forwarded(durable=self._location_shown)
             self._s.counters.forwarded[rule.name] += 1
             return self._replacement
@@ -367,6 +383,7 @@ class GateExchange:
             raise ProtocolViolation("a body came for which no reader was chosen")
         self._story.keep_body(body)
         disclosure = await self._disclose(body, self._story.media, self._tokens, ledger=self._prepared.plan.policy)
+        self._watch(disclosure)
         await self._make_durable(disclosure)
         self._s.counters.forwarded[rule.name] += 1
         return ForwardBody(disclosure.rewritten.body)
@@ -390,6 +407,32 @@ class GateExchange:
         )
         self._s.counters.people_unknown += found.unknown
         return found
+
+    def _watch(self, disclosure: Disclosure | None = None, error: GharialError | None = None) -> None:
+        """Show this exchange to the watch, once; in shadow nothing but incidents follows."""
+        if self._shown_to_watch or self._story.caller is None or self._story.prepared is None:
+            return
+        self._shown_to_watch = True
+        people: tuple[str, ...] = ()
+        if disclosure is not None:
+            people = disclosure.people_clear
+            if self._masked:
+                people += disclosure.people_protected
+        space_and_text = self._request_people
+        self._s.watching.look(
+            self._policies.policies[self._prepared.plan.policy],
+            sight_of(
+                self._caller,
+                self._story.route,
+                self._s.clock.now_s(),
+                people=people,
+                asked=space_and_text,
+                refusal=error.code if error is not None else "",
+            ),
+            self._story.exchange_id,
+            [person_digest(self._keyset, self._s.tenant, space, text) for space, text in space_and_text],
+            act=self._kind is RouteKind.PROTECT,
+        )
 
     async def _make_durable(self, disclosure: Disclosure) -> None:
         """Return when charges, incidents and the audit record are on disk. A failure of any refuses the answer."""
@@ -475,6 +518,8 @@ class GateExchange:
             self._s.counters.shadow_would_refuse[route] += 1
         elif disclosure is not None and disclosure.rewritten.changed:
             self._s.counters.shadow_would_change[route] += 1
+        with contextlib.suppress(GharialError):
+            self._watch(disclosure, error)
         self._story.tell_quietly("shadow", error, disclosure)
 
     # --- the end ------------------------------------------------------------------------------------------------
@@ -492,6 +537,7 @@ class GateExchange:
 
     def _refuse(self, error: GharialError) -> Refuse:
         self._s.counters.refused[error.code] += 1
+        self._watch(error=error)
         self._story.status = error.status
         self._story.tell_quietly("refuse", error)
         return Refuse(error, self._story.exchange_id, refusal_headers(error))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from gharial.gate.outcome import Headers
-from gharial.model.errors import GharialError, TooManyCalls
+from gharial.model.errors import CallerThrottled, GharialError, TooManyCalls
 
 EXCHANGE_HEADER = "gharial-exchange"
 POLICY_HEADER = "gharial-policy"
@@ -158,8 +158,10 @@ def refusal_headers(error: GharialError) -> Headers:
     """Return the headers that go with a refusal of this kind."""
     if error.status == 401:
         return (("www-authenticate", 'Bearer realm="gharial", ApiKey realm="gharial"'),)
-    if error.status == 503:
-        return (("retry-after", "1"),)
     if isinstance(error, TooManyCalls):
         return (("retry-after", str(math.ceil(error.retry_after_s))),)
+    if isinstance(error, CallerThrottled):
+        return (("retry-after", "10"),)
+    if error.status == 503:
+        return (("retry-after", "1"),)
     return ()

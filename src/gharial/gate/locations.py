@@ -25,8 +25,10 @@ def outgoing_location(
     caller: Caller,
     now_s: float,
     tokens: Tokens,
+    *,
+    masked: bool = False,
 ) -> str | None:
-    """Return the `Location` that this caller may see, or None: then it is withheld.
+    """Return the `Location` that this caller may see, or None: then it is withheld. `masked` as in `prepare`.
 
     It must name the upstream, and a route of this gateway; tagged path parameters are shown as the policy shows them
     (a token stays usable). What no tag covers is a field that nobody listed: a query, an untagged parameter, what
@@ -40,7 +42,7 @@ def outgoing_location(
         target, match = routes.match("GET", local)
         protected = policies.kind(target) is RouteKind.PROTECT
         # A route without protection has no policy to ask; what this answer's own policy says of the unlisted holds.
-        prepared = policies.prepare(target if protected else rule, caller, now_s)
+        prepared = policies.prepare(target if protected else rule, caller, now_s, masked=masked)
         free = has_open_part(target.template, local) or (bool(match.params) and not protected)
         if free and prepared.plan.unlisted is not Unlisted.PASS:
             return None

@@ -139,6 +139,10 @@ def status(services: Services, *, started_s: float, version: str, extra: Mapping
             "revealed": counters.revealed.total(),
             "reveal_refused": counters.reveal_refused.total(),
         },
+        "watch": {
+            "seen": dict(sorted(services.watching.seen.items())),
+            "measures": [asdict(measure) for measure in services.watching.measures.active(services.clock.now_s())],
+        },
         **extra,
     }
 

@@ -30,6 +30,7 @@ from gharial.model.plan import Mode, Plan
 from gharial.policy.compile import compile_plan
 from gharial.policy.decide import Decider
 from gharial.policy.document import Policy
+from gharial.policy.masked import compile_masked_plan, open_to_all
 from gharial.policy.reveal import REVEAL_ROUTE, compile_reveal, tags_forbidden
 
 MAX_PLANS = 1_000
@@ -60,11 +61,14 @@ class ActivePolicies:
         self._deciders = {name: Decider(policy) for name, policy in self.policies.items()}
         self.keyset = keyset
         self._plans: _Kept[Plan] = _Kept(MAX_PLANS, MAX_PLAN_PARTS, _parts_of)
+        self._open_tags: _Kept[frozenset[str]] = _Kept(MAX_PLANS, MAX_PLANS, lambda _: 1)
         self._transforms = _no_transforms()
         self._conditions: _Kept[Conditions] = _Kept(MAX_PLANS, MAX_PLANS, lambda _: 1)
 
-    def prepare(self, rule: RouteRule, caller: Caller, now_s: float) -> Prepared:
+    def prepare(self, rule: RouteRule, caller: Caller, now_s: float, *, masked: bool = False) -> Prepared:
         """Return plan and transforms for this caller on this route, at this time (seconds since the epoch).
+
+        `masked`: whatever not everybody may see in clear is masked at least (a measure of the watch).
 
         Raises PolicyInvalid if the policy can't be compiled for this class of caller (publishing checks for that),
         PolicyExpressionFailed if an expression has no outcome for it, and KeyUnknown if a step needs a key that is not
@@ -72,10 +76,21 @@ class ActivePolicies:
         """
         policy = self.policies[rule.policy]
         decision = self._deciders[rule.policy].decide(caller, now_s)
-        plan = self._plans.get(
-            (policy.name, rule.name, decision),
-            lambda: compile_plan(policy, rule.name, rule.template.params, decision.grants, decision.guardrails),
-        )
+        params = rule.template.params
+        if masked:
+            of_anyone = self._deciders[rule.policy].decide(Caller(caller.tenant), now_s)
+            open_tags = self._open_tags.get(
+                (policy.name, of_anyone), lambda: open_to_all(policy, of_anyone.grants, of_anyone.guardrails)
+            )
+            plan = self._plans.get(
+                (policy.name, rule.name, decision, open_tags),
+                lambda: compile_masked_plan(policy, rule.name, params, decision.grants, decision.guardrails, open_tags),
+            )
+        else:
+            plan = self._plans.get(
+                (policy.name, rule.name, decision),
+                lambda: compile_plan(policy, rule.name, params, decision.grants, decision.guardrails),
+            )
         recipient = Recipient(caller.tenant, caller.client, caller.team)
         transforms = self._transforms.get(
             (plan.digest, recipient), lambda: transforms_for(plan, self.keyset, recipient, self._random)

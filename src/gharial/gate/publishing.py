@@ -93,9 +93,11 @@ class Publishing:
         keep: Callable[[Sequence[PolicyText]], None] = lambda _: None,
         proxy: ProxyRoutes | None = None,
         quiet_s: float = QUIET_S,
+        check: Callable[[Mapping[str, Policy]], None] = lambda _: None,
     ) -> None:
         """`keep` has a gate that is started anew begin with these texts; what it raises ends the publication.
 
+        `check` raises PolicyInvalid for what only this gateway can tell (files that a policy names).
         `proxy` is None where somebody else says how the proxy hands over bodies: then no route's mode can change.
         """
         self._publisher = publisher
@@ -107,6 +109,7 @@ class Publishing:
         self._keep = keep
         self._proxy = proxy
         self._quiet_s = quiet_s
+        self._check = check
         self._active_texts: Sequence[PolicyText] = ()
 
     async def publish(self, texts: Sequence[PolicyText], *, force: bool = False, action: str = "publish") -> list[str]:
@@ -217,6 +220,7 @@ class Publishing:
 
     def _prepare(self, texts: Sequence[PolicyText], *, force: bool) -> tuple[dict[str, Policy], dict[str, list[str]]]:
         policies = self._parse(texts)
+        self._check(policies)
         self._keep_bodies(policies)
         failed = {name: list(self._run_tests(policy, self._routes)) for name, policy in policies.items()}
         lines = [line for of_one in failed.values() for line in of_one]

@@ -21,7 +21,7 @@ from gharial.gate.outcome import Headers
 from gharial.gate.ports import Charge
 from gharial.gate.services import Services
 from gharial.model.caller import Caller
-from gharial.model.errors import GharialError, TokenRefused, TooManyCalls, UnknownCredential
+from gharial.model.errors import CallerBlocked, GharialError, TokenRefused, TooManyCalls, UnknownCredential
 from gharial.model.finding import Kind
 from gharial.model.plan import Op
 from gharial.policy.reveal import REVEAL_ROUTE
@@ -96,8 +96,8 @@ class Revealer:
     def begin(self, exchange_id: str, headers: Headers, peer: str) -> Begun:
         """Identify who calls.
 
-        Raises UnknownCredential also where there is no credential, AmbiguousCredentials, RequestMalformed, and
-        TooManyCalls for a client that calls too often.
+        Raises UnknownCredential also where there is no credential, AmbiguousCredentials, RequestMalformed, TooManyCalls
+        for a client that calls too often, CallerBlocked and CallerThrottled for one whom the watch has noticed.
         """
         now_s = self._s.clock.now_s()
         caller = self._s.identifier.identify(headers, now_s, peer).caller
@@ -105,6 +105,9 @@ class Revealer:
             raise UnknownCredential("without a credential nothing is revealed")
         if wait_s := self._rate.take(caller.client, now_s):
             raise TooManyCalls(wait_s)
+        # Whom the watch masks gets nothing in clear, here neither.
+        if self._s.watching.standing(caller).mask:
+            raise CallerBlocked
         return Begun(exchange_id, now_s, caller)
 
     async def reveal(self, begun: Begun, items: Sequence[Item]) -> list[Clear | None]:

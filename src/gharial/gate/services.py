@@ -13,6 +13,7 @@ from gharial.gate.publish import Publisher
 from gharial.gate.recording import RecordingSwitch
 from gharial.gate.routes import RouteTable
 from gharial.gate.vault import TokenBook
+from gharial.gate.watching import Watching
 from gharial.model.finding import Limits
 from gharial.watch.incidents import IncidentBook
 from gharial.watch.meter import BudgetBook
@@ -62,6 +63,7 @@ class Services:
     new_id: Callable[[], str]
     iso_time: Callable[[float], str]
     wake_alarms: Callable[[], None]
+    watching: Watching
     recording: RecordingSwitch = field(default_factory=RecordingSwitch)
 
     @property

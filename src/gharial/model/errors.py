@@ -109,6 +109,20 @@ class TooManyCalls(GharialError):
         self.retry_after_s = retry_after_s
 
 
+class CallerBlocked(GharialError):
+    """A watch of the policy has blocked this caller for a while; `gharial incidents list` says why, `undo` ends it."""
+
+    code, status, fault = "measure.blocked", 403, Fault.CALLER
+    title = "Calls of this client are not answered for the moment"
+
+
+class CallerThrottled(GharialError):
+    """A watch of the policy has slowed this caller down for a while; `gharial incidents list` says why."""
+
+    code, status, fault = "measure.throttled", 429, Fault.CALLER
+    title = "This client calls too often"
+
+
 class RequestProbes(GharialError):
     """The query filters or sorts by a field that this caller may not see (a guardrail with `filter_or_sort_by`)."""
 

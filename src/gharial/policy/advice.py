@@ -19,6 +19,7 @@ from gharial.policy.guardrails import Guardrail
 from gharial.policy.technique import CLEAR
 from gharial.policy.uses import find_doubtful, uses_of
 from gharial.policy.variants import MAX_FACTORS, grant_atoms, guardrail_atoms
+from gharial.policy.watch_syntax import Watch
 
 MAX_STARTS = 50
 """Grants from which a search for too many budgets begins."""
@@ -48,8 +49,7 @@ def find_warnings(policy: Policy) -> list[Problem]:
     found += _idle_places(policy)
     found += _one_format_only(policy)
     for watch in policy.watch:
-        what = f"'{watch.name}' is read and checked, but this version does not watch for it yet"
-        found.append(Problem(policy.file, watch.line, watch.column, what))
+        found += [Problem(policy.file, watch.line, watch.column, what) for what in _doubtful_watch(watch, has_subject)]
     for tag in policy.tags.values():
         if tag.population:
             what = f"the population of '{tag.subject}' is read and checked, but this version does not measure by it yet"
@@ -107,6 +107,14 @@ def _failing_expressions(policy: Policy) -> Iterator[Problem]:
             what = f"{rule} refuses exchanges of a caller whose {fault.claim} is {' or '.join(fault.types)}"
             advice = f"test it first: {fault.test} && …" if fault.test else "no type of it fits"
             yield Problem(policy.file, line, column, f"{what}; {advice}")
+
+
+def _doubtful_watch(watch: Watch, has_subject: bool) -> Iterator[str]:
+    names = {measure.name for measure in watch.do}
+    if (watch.people_per or watch.ids) and not has_subject:
+        yield f"'{watch.name}' counts nobody: no tag has a subject"
+    if "decoy" in names:
+        yield f"'{watch.name}' asks for made-up values (decoy), which this version does not make: it masks instead"
 
 
 def _without_subject(grant: Grant, has_subject: bool) -> Iterator[str]:

@@ -19,6 +19,7 @@ MAX_WATCHES = 100
 WATCH_KEYS = ("people_per", "over", "above", "floor", "ids_in_order", "ids", "do")
 """The keys of an entry."""
 PRINCIPALS = ("client", "user", "team", "tenant", "route")
+_OF_MANY = ("tenant", "route")
 SEVERITIES = ("low", "medium", "high", "critical")
 _ALERT, _BLOCK = "alert", "block"
 MEASURES = (_ALERT, "throttle", "mask", "decoy", _BLOCK)
@@ -94,17 +95,21 @@ def _parse_one(name: str, node: Node, at: Scalar, notes: Notes) -> Watch | None:
     for key in _NEEDED[kind]:
         if key not in keys:
             notes.add(node, f"a watch with '{kind}' needs the key '{key}'")
+    do = _parse_do(keys["do"].value, notes) if "do" in keys else ()
+    per = choice_of(keys["people_per"].value, "people_per", PRINCIPALS, notes) if "people_per" in keys else ""
+    if per in _OF_MANY and any(measure.name != _ALERT for measure in do):
+        notes.add(keys["do"], f"what is counted per {per} is the doing of many: only 'alert' fits")
     factor, people = _parse_above(keys["above"].value, notes) if "above" in keys else (0.0, 0)
     return Watch(
         name=name,
-        people_per=choice_of(keys["people_per"].value, "people_per", PRINCIPALS, notes) if "people_per" in keys else "",
+        people_per=per,
         over_s=_parse_windows(keys["over"].value, notes) if "over" in keys else (),
         baseline_factor=factor,
         people=people,
         floor=_parse_count(keys["floor"].value, "floor", notes) if "floor" in keys else 0,
         ids_in_order=_parse_ids_in_order(keys["ids_in_order"].value, notes) if "ids_in_order" in keys else None,
         ids=_parse_ids(keys["ids"].value, notes) if "ids" in keys else "",
-        do=_parse_do(keys["do"].value, notes) if "do" in keys else (),
+        do=do,
         line=at.line,
         column=at.column,
     )

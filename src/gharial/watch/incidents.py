@@ -15,6 +15,7 @@ import msgspec
 from gharial.model.caller import Caller
 from gharial.model.incident import IncidentRecord
 from gharial.watch.meter import Crossing
+from gharial.watch.sight import Sight, Verdict
 
 PEOPLE_BUDGET = "people_budget"
 """The detector of this module."""
@@ -143,6 +144,54 @@ class IncidentBook:
             return None, None
         return _take(entry, now_s)
 
+    def observe_verdict(
+        self, verdict: Verdict, sight: Sight, *, policy: str, severity: str, measure: str, exchange_id: str
+    ) -> str:
+        """Open an incident for what a detector says, or carry the open one on; returns its id.
+
+        It waits for `flush`, with its alarm if it was opened, or if it has become graver.
+        """
+        key = "\x1f".join((verdict.detector, policy, verdict.key))
+        entry = self._open.get(key)
+        if entry is None or sight.at_s - entry.record.last_seen_s > entry.record.window_s:
+            self._drop(key)
+            record = IncidentRecord(
+                incident_id=self._new_id(),
+                key=key,
+                detector=verdict.detector,
+                severity=severity,
+                principal=sight.principal,
+                client=sight.client,
+                user=sight.user,
+                route=sight.route,
+                policy=policy,
+                grant=verdict.watch,
+                limit_people=verdict.limit,
+                window_s=verdict.window_s,
+                opened_s=sight.at_s,
+                last_seen_s=sight.at_s,
+                people_clear=verdict.count,
+                people_withheld=0,
+                measure=measure,
+                exchange_id=exchange_id,
+            )
+            entry = self._open[key] = _Open(record, set())
+            entry.alarm = self._alarm(record, _verdict_summary(record, verdict))
+        elif _RANK[severity] > _RANK[entry.record.severity]:
+            entry.record = replace(entry.record, severity=severity)
+            entry.alarm = self._alarm(entry.record, _verdict_summary(entry.record, verdict))
+        self._open.move_to_end(key)
+        entry.record = replace(
+            entry.record,
+            last_seen_s=max(entry.record.last_seen_s, sight.at_s),
+            people_clear=max(entry.record.people_clear, verdict.count),
+            limit_people=verdict.limit,
+            measure=measure,
+        )
+        entry.waiting = True
+        self._make_room()
+        return entry.record.incident_id
+
     def flush(self, now_s: float) -> tuple[tuple[IncidentRecord, bytes | None], ...]:
         """Return what waits to be put, with its alarm if that was never stored, and let go of what is over.
 
@@ -194,7 +243,7 @@ class IncidentBook:
     def _new_id(self) -> str:
         return "inc_" + base64.b32encode(self._new_bytes(8)).decode().lower()[:12]
 
-    def _alarm(self, record: IncidentRecord) -> bytes:
+    def _alarm(self, record: IncidentRecord, summary: str = "") -> bytes:
         return msgspec.json.encode(
             _Alarm(
                 type="gharial.incident",
@@ -211,7 +260,7 @@ class IncidentBook:
                 window_s=record.window_s,
                 measure=record.measure,
                 opened=self._iso_time(record.opened_s),
-                summary=_summary(record),
+                summary=summary or _summary(record),
                 show=f"gharial incidents show {record.incident_id}",
             )
         )
@@ -235,6 +284,18 @@ def _take(entry: _Open, now_s: float) -> tuple[IncidentRecord, bytes | None]:
     entry.waiting = False
     entry.put_at_s = now_s
     return entry.record, alarm
+
+
+_RANK = {"low": 0, "medium": 1, "high": 2, "critical": 3}
+
+
+def _verdict_summary(record: IncidentRecord, verdict: Verdict) -> str:
+    user = f" (user {record.user})" if record.user else ""
+    done = f"; done: {record.measure} ('gharial incidents undo {record.incident_id}' ends it)" if record.measure else ""
+    return (
+        f"Client {record.client}{user}: {verdict.what} within {window_text(verdict.window_s)}, by the watch "
+        f"{verdict.watch} of policy {record.policy}, whose limit is {verdict.limit}{done}."
+    )
 
 
 def _summary(record: IncidentRecord) -> str:

@@ -8,7 +8,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ from gharial.wiring.log import Log, make_log, tell_crashes
 from gharial.wiring.publications import FilePublications, run_policy_tests
 from gharial.wiring.recordings import FileRecordings
 from gharial.wiring.vaults import open_vault
+from gharial.wiring.watching import keep_watching, make_watching, save_watching, watch_file_of
 from gharial.wiring.world import SystemClock, iso_time, random_bytes
 
 LONGEST_WINDOW_S = 35 * 86_400
@@ -139,7 +140,17 @@ async def _serve(
     readiness = Readiness()
     step = Step()
     keep = active.keep if active is not None else _keep_nothing
-    publishing = Publishing(services.publisher, services.routes, store, clock, run_policy_tests, readiness, keep, proxy)
+    publishing = Publishing(
+        services.publisher,
+        services.routes,
+        store,
+        clock,
+        run_policy_tests,
+        readiness,
+        keep,
+        proxy,
+        check=services.watching.check,
+    )
     publications = FilePublications(files, publishing, services.publisher)
     await publications.remember_start(active.texts.policies if active is not None else None)
     metrics = GateCollector(services.counters, readiness, lambda: server.counters.under_way)
@@ -152,11 +163,13 @@ async def _serve(
         lambda: render(metrics),
         recordings,
         lambda: _take_keys(keyring, log),
+        lambda incident_id: _undo(services, incident_id, log),
     )
     admin, admin_task = await serve_admin(app, files.admin_socket)
     api_server, api_task = await _serve_api(settings, services, log)
     keepers = [
         asyncio.create_task(keep_house(services, store, log)),
+        asyncio.create_task(keep_watching(services.watching, watch_file_of(files), clock, log)),
         asyncio.create_task(deliver_waiting(courier_of(files, store, log), wake)),
     ]
     if proxy is not None:
@@ -178,6 +191,8 @@ async def _serve(
     await asyncio.gather(*keepers, return_exceptions=True)
     with contextlib.suppress(GharialError):
         await flush_incidents(services, clock.now_s())
+    with contextlib.suppress(GharialError):
+        await save_watching(services.watching, watch_file_of(files), clock.now_s())
     await admin_task
     await facts.close()
     await vault.close()
@@ -203,6 +218,14 @@ async def _take_keys(keyring: Keyring, log: Log) -> dict[str, Any]:
     found = keyring.report()
     log("keys.active", primary=str(found["primary"]), keys=str(found["keys"]))
     return found
+
+
+def _undo(services: Services, incident_id: str, log: Log) -> list[dict[str, Any]]:
+    """End what was done for an incident; the log says so."""
+    gone = services.watching.undo(incident_id)
+    for measure in gone:
+        log("measure.undone", measure=measure.name, incident=incident_id)
+    return [asdict(measure) for measure in gone]
 
 
 @dataclass(slots=True)
@@ -279,6 +302,7 @@ async def build_services(
         new_id=lambda: random_id(random_bytes),
         iso_time=iso_time,
         wake_alarms=wake_alarms,
+        watching=make_watching(files, publisher, incidents, clock),
     )
 
 

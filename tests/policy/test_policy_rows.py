@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.plans import transforms_of
 
+from gharial.model.errors import MediaUnreadable
 from gharial.model.finding import Limits
 from gharial.model.plan import Plan
 from gharial.payload.media import Format, Media
@@ -123,3 +124,31 @@ def test_rows_are_never_more_open_than_documents_and_lists(paths: list[str], unl
         protected = rewritten(plan, form.encode(), Format.JSON)
         for clear in (b"ann@", b"bob@"):
             assert clear in protected or clear not in found
+
+
+def of_text(unlisted: str, tags: str, show: str, more: str = "") -> Plan:
+    text = f"""
+policy: p
+version: 1
+unlisted_fields: {unlisted}
+{more}
+tags: {{ id: {{ find: '$..id' }}, {tags} }}
+who: {{ anyone: {{}} }}
+grants: [ {{ grant: g, to: anyone, show: {{ id: clear, {show} }} }} ]
+"""
+    return compile_plan(parse_policy(text, "p.yaml"), "r", (), ["g"])
+
+
+def test_what_needs_the_reference_executor_holds_in_tables_too() -> None:
+    """Detectors, conditions beside a cell, JSON in a cell: as in a list of objects; names that are values are refused."""
+    detect = of_text("detect", "email: { find: '$..email', detect: email }", "email: mask")
+    assert rewritten(detect, b"id,note,x\n1,ann@ex.org,hello\n", Format.CSV) == b"id,note,x\n1,***,hello\n"
+    where = of_text("drop", "v: { find: '$..value', where: { kind: [mail] } }", "v: mask")
+    assert rewritten(where, b"id,kind,value\n1,mail,ann\n2,x,y\n", Format.CSV) == b"id,value\n1,***\n2,\n"
+    inside = of_text("drop", "email: { find: '$..email' }", "email: mask", "json_in_strings: 1")
+    cell = b'"{""email"":""ann"",""z"":1}"'
+    assert rewritten(inside, b"id,data\n1," + cell + b"\n", Format.CSV) == b'id,data\n1,"{""email"":""***""}"\n'
+    names = of_text("redact", "k: { find: '$', keys: true }", "k: mask")
+    assert b"ann" not in rewritten(names, b'{"id":1,"ann":2}\n')
+    with pytest.raises(MediaUnreadable):
+        rewritten(names, b"id,ann\n1,2\n", Format.CSV)

@@ -59,9 +59,14 @@ def check_format(plan: Plan, form: Format) -> None:
         return
     if plan.row_nodes is None:
         raise MediaUnreadable("a path of the policy asks which row it is, or tags can't be ordered in rows")
-    if form in (Format.CSV, Format.TSV) and plan.unlisted is Unlisted.PASS:
+    if form not in (Format.CSV, Format.TSV):
+        return
+    if plan.unlisted is Unlisted.PASS:
         # Columns seldom have the names of fields, `customer.email` or `E-Mail`, and all of them would pass.
         raise MediaUnreadable("the policy lets pass what it does not name, which is no cover for a table")
+    if any(extra.keys for extra in plan.extras):
+        # One header stands for all rows, whatever is decided about each of them.
+        raise MediaUnreadable("a tag of the policy finds names, which a table can't protect")
 
 
 def check_plan(plan: Plan) -> None:

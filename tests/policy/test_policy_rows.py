@@ -140,7 +140,7 @@ grants: [ {{ grant: g, to: anyone, show: {{ id: clear, {show} }} }} ]
 
 
 def test_what_needs_the_reference_executor_holds_in_tables_too() -> None:
-    """Detectors, conditions beside a cell, JSON in a cell: as in a list of objects; names that are values are refused."""
+    """Detectors, conditions beside a cell, JSON in a cell: as in a list; names that are values are refused."""
     detect = of_text("detect", "email: { find: '$..email', detect: email }", "email: mask")
     assert rewritten(detect, b"id,note,x\n1,ann@ex.org,hello\n", Format.CSV) == b"id,note,x\n1,***,hello\n"
     where = of_text("drop", "v: { find: '$..value', where: { kind: [mail] } }", "v: mask")

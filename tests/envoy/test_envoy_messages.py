@@ -50,6 +50,7 @@ def test_repeated_names_stand_beside_each_other():
     head = ForwardHead(set_headers=(("set-cookie", "a=1"), ("set-cookie", "b=2")))
     mutation = parsed(messages.response_head_reply(head, drop_length=True)).response_headers.response.header_mutation
     assert sets(mutation) == [("set-cookie", b"a=1", OVERWRITE), ("set-cookie", b"b=2", APPEND)]
+    assert [option.append.value for option in mutation.set_headers] == [False, True]
     assert list(mutation.remove_headers) == ["content-length"]
 
 

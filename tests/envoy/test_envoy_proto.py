@@ -56,6 +56,7 @@ def test_field_numbers_are_envoys():
         ("HeaderMutation", "set_headers"): 1,
         ("HeaderMutation", "remove_headers"): 2,
         ("HeaderValueOption", "header"): 1,
+        ("HeaderValueOption", "append"): 2,
         ("HeaderValueOption", "append_action"): 3,
         ("HeaderValueOption", "keep_empty_value"): 4,
         ("BodyMutation", "body"): 1,

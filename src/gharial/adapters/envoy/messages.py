@@ -160,5 +160,8 @@ def _set(mutation: pb.HeaderMutation, name: str, value: str, action: pb.HeaderVa
     if "\r" in value or "\n" in value or "\0" in value:
         raise ValueError("a header value can't hold CR, LF or NUL")
     option = mutation.set_headers.add(append_action=action, keep_empty_value=True)
+    if action == _APPEND:
+        # To Envoy 1.40 an `append_action` of 0 is one that is not there, and then it replaces.
+        option.append.value = True
     option.header.key = name
     option.header.raw_value = value.encode("latin-1")

@@ -18,6 +18,8 @@ PREFIX = "psn_"
 _KEY_BYTES = 32
 _SHOWN_BYTES = 16
 _ALL_TAGS = ""
+_HEX_LABEL = b"hex-mask"
+_HEX_CHARS = 32
 
 Keyed = Callable[[Kind, str], str | None]
 
@@ -34,6 +36,29 @@ def pseudonymiser(keyset: Keyset, binding: Binding) -> Keyed:
         if data is None:
             return None
         return PREFIX + to_base64url(hmac.digest(key, aad + KIND_BYTE[kind] + data, "sha256")[:_SHOWN_BYTES])
+
+    return run
+
+
+def hex_masker(keyset: Keyset, binding: Binding, *, same_length: bool) -> Keyed:
+    """Return a function from type and text to digits of base 16: 32 of them, or as many as the text has characters.
+
+    None for text that has no UTF-8. Short ones are no identifiers: of 256 texts two share the same two digits. Raises
+    ValueError if the binding is not sound.
+    """
+    key, aad = _key(keyset, Purpose.PSEUDONYM, binding)
+
+    def run(kind: Kind, text: str) -> str | None:
+        data = find_utf8(text)
+        if data is None:
+            return None
+        chars = len(text) if same_length else _HEX_CHARS
+        digits = ""
+        while len(digits) < chars:
+            # Another input than a pseudonym's, so that the two can't be compared.
+            head = _HEX_LABEL + len(digits).to_bytes(8, "big")
+            digits += hmac.digest(key, head + aad + KIND_BYTE[kind] + data, "sha256").hex()
+        return digits[:chars]
 
     return run
 

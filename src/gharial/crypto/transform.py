@@ -1,7 +1,8 @@
 """Makes a plan's steps runnable: each becomes a function from value to value, with everything looked up beforehand.
 
 The functions are total. What a technique does not fit comes out redacted, and so does a step whose parameters this
-version does not know: nothing here answers with the clear value but CLEAR. Null stays null under every technique.
+version does not know: nothing here answers with the clear value but CLEAR. Null stays null under every technique
+but where the plan's `Redaction.nulls` says otherwise.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from gharial.crypto.envelope import sealer
 from gharial.crypto.fpe import Format, Fpe
 from gharial.crypto.keyset import Keyset, Purpose, Random
 from gharial.crypto.mask import HIDDEN, KEEP_DOMAIN, mask, truncate
-from gharial.crypto.pseudonym import pseudonymiser, shift_of, substituter
+from gharial.crypto.pseudonym import hex_masker, pseudonymiser, shift_of, substituter
 from gharial.crypto.seal import get_siv, header
 from gharial.crypto.token import KIND_BYTE, PREFIX, Binding, Recipient, TokenScope, find_binding
 from gharial.crypto.vault import EntryMaker, Tokens, write_token
 from gharial.model.finding import Kind, Transform
-from gharial.model.plan import Op, Plan, Redaction, Step
+from gharial.model.plan import HEX, SAME_LENGTH, Op, Plan, Redaction, Step
 
 _NULL = (Kind.NULL, "")
 _DATE, _NUMBER, _BOOLEAN = "date", "number", "boolean"
@@ -160,7 +161,7 @@ def _redaction_of(redaction: Redaction, declared: str) -> Transform:
         Kind.STRING: (Kind.STRING, redaction.string),
         Kind.NUMBER: (Kind.NUMBER, redaction.number),
         Kind.BOOLEAN: (Kind.BOOLEAN, redaction.boolean),
-        Kind.NULL: _NULL,
+        Kind.NULL: (Kind.STRING, redaction.string) if redaction.nulls else _NULL,
     }
     blanks: dict[str, Callable[[str], str | None]] = {
         _DATE: blank_date,
@@ -168,6 +169,17 @@ def _redaction_of(redaction: Redaction, declared: str) -> Transform:
         _BOOLEAN: lambda text: redaction.boolean if text in ("true", "false") else None,
     }
     typed = blanks.get(declared)
+    if redaction.same_length:
+        repeated = redaction.string or HIDDEN
+
+        def run_as_long(kind: Kind, text: str) -> tuple[Kind, str]:
+            if kind is not Kind.STRING:
+                return redacted[kind]
+            nothing = typed(text) if typed else None
+            long = repeated * (len(text) // len(repeated) + 1)
+            return Kind.STRING, long[: len(text)] if nothing is None else nothing
+
+        return run_as_long
 
     def run(kind: Kind, text: str) -> tuple[Kind, str]:  # noqa: ARG001 - the shape of a Transform
         return redacted[kind]
@@ -191,6 +203,8 @@ def _null(_: _Maker) -> Transform:
 
 
 def _mask(maker: _Maker) -> Transform:
+    if maker.step.arg("form", "") == HEX:
+        return _hex_mask(maker)
     first, last, keep = maker.number("first"), maker.number("last"), maker.step.arg("keep", "")
     if not maker.knows("first", "last", "keep") or keep not in ("", KEEP_DOMAIN) or first < 0 or last < 0:
         return maker.redact
@@ -206,6 +220,13 @@ def _mask(maker: _Maker) -> Transform:
         return hides_all if kind is Kind.STRING or kind is Kind.NUMBER else redact(kind, text)
 
     return run if first or last or kept else run_hiding_all
+
+
+def _hex_mask(maker: _Maker) -> Transform:
+    binding, length = maker.binding, maker.step.arg("length", "")
+    if not maker.knows("form", "length") or binding is None or length not in ("", SAME_LENGTH):
+        return maker.redact
+    return _keyed(maker, hex_masker(maker.keyset, binding, same_length=bool(length)))
 
 
 def _coarser(

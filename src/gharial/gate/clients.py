@@ -49,12 +49,19 @@ class ClientDirectory:
 
     def find_by_key(self, key_hash: bytes) -> tuple[ClientRecord, CredentialRecord] | None:
         """Return whose API key has this keyed hash; None if nobody's, or if key or client is revoked."""
+        return self._find(key_hash, API_KEY)
+
+    def find_by_secret(self, secret_hash: bytes) -> tuple[ClientRecord, CredentialRecord] | None:
+        """Return whose secret has this keyed hash; None as `find_by_key`."""
+        return self._find(secret_hash, SECRET)
+
+    def _find(self, key_hash: bytes, kind: str) -> tuple[ClientRecord, CredentialRecord] | None:
         credential = self._by_hash.get(key_hash)
         # The look-up takes as long as it takes, but on a keyed hash, which nobody outside can steer.
         if credential is None or not hmac.compare_digest(credential.hash, key_hash):
             return None
         client = self._clients.get(credential.client)
-        if client is None or credential.kind != API_KEY:
+        if client is None or credential.kind != kind:
             return None
         if client.revoked_s is not None or credential.revoked_s is not None:
             return None

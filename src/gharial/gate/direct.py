@@ -18,7 +18,8 @@ from gharial.gate.outcome import (
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable
 from gharial.model.errors import NoRoute, ProtocolViolation, RouteUnfit
 
-_JSON: Headers = (("content-type", "application/json"),)
+JSON = "application/json"
+XML = "application/xml"
 
 
 def find_request(table: RouteTable, route: str, params: Mapping[str, object]) -> RequestHead:
@@ -92,18 +93,21 @@ def _encode(name: str, value: object) -> str:
         raise RouteUnfit(f"the parameter {name} can't stand in a path") from None
 
 
-async def protect_document(exchange: Exchange, head: RequestHead, body: bytes) -> bytes:
-    """Return what may be shown of a JSON text. Raises the GharialError of the refusal; nothing of the text leaves then.
+async def protect_document(exchange: Exchange, head: RequestHead, body: bytes, media_type: str = JSON) -> bytes:
+    """Return what may be shown of a JSON text, or of XML where `media_type` says so.
+
+    Raises the GharialError of the refusal; nothing of the text leaves then.
 
     Charges, incidents and the audit record are durable when it returns, as they are for an answer over HTTP.
     """
+    headers: Headers = (("content-type", media_type),)
     completed = False
     try:
         request = await exchange.on_request(head)
         if isinstance(request, Refuse):
             completed = True
             raise request.error
-        response = await exchange.on_response(ResponseHead(200, _JSON, has_body=True, from_upstream=True))
+        response = await exchange.on_response(ResponseHead(200, headers, has_body=True, from_upstream=True))
         if isinstance(response, Refuse):
             completed = True
             raise response.error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -42,6 +43,7 @@ from gharial.gate.outcome import (
 )
 from gharial.gate.ports import Charge
 from gharial.gate.probing import refuse_probing
+from gharial.gate.reopen import Opened, reopening
 from gharial.gate.publish import Prepared
 from gharial.gate.routes import RouteKind, RouteRule, check_request_line, replace_params
 from gharial.gate.services import Services
@@ -65,6 +67,7 @@ from gharial.model.errors import (
 from gharial.model.place import Carrier
 from gharial.payload.media import Media, RequestFormat, choose_reader, narrow_accept_encoding
 from gharial.payload.rewrite import check_format
+from gharial.policy.job import Job
 from gharial.watch.meter import Crossing
 
 _BODILESS = frozenset({204, 304})
@@ -73,19 +76,33 @@ _BODILESS = frozenset({204, 304})
 class GateExchange:
     """One exchange of one gate. Not reusable; its methods are called one after the other.
 
-    `vouched` is a caller for whom the embedding code vouches: then no header says who asks.
+    `vouched` is a caller for whom the embedding code vouches: then no header says who asks. `masked`: a measure masks
+    that caller. `job` is what the caller asks for besides; `opened` holds, by tag and text, values that it may see
+    again, in the place of what is redacted.
     """
 
-    def __init__(self, services: Services, vouched: Caller | None = None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        vouched: Caller | None = None,
+        *,
+        masked: bool = False,
+        job: Job | None = None,
+        opened: Opened | None = None,
+    ) -> None:
         self._s = services
         self._vouched = vouched
+        self._job = job
+        self._opened = opened
         self._story = Story(services)
+        self.disclosure: Disclosure | None = None
+        """What was disclosed, once a body was decided."""
         # What is unknown is treated as the strictest: until a route is found, nothing may pass.
         self._kind = RouteKind.PROTECT
         self._policies = services.publisher.active
         self._tokens = ExchangeTokens(services.vault)
         self._request_people: tuple[tuple[str, str], ...] = ()
-        self._masked = False
+        self._masked = masked
         self._shown_to_watch = False
         self._opener: Opener | None = None
         self._awaited: RequestFormat | None = None
@@ -167,8 +184,14 @@ class GateExchange:
 
     def _decide(self, rule: RouteRule) -> Prepared:
         self._policies = self._s.publisher.choose(rule, self._caller, self._policies)
-        self._story.prepared = self._policies.prepare(rule, self._caller, self._story.started_s, masked=self._masked)
-        return self._story.prepared
+        prepared = self._policies.prepare(
+            rule, self._caller, self._story.started_s, masked=self._masked, job=self._job
+        )
+        if self._opened is not None:
+            steps = zip(prepared.plan.steps, prepared.transforms, strict=True)
+            prepared = replace(prepared, transforms=tuple(reopening(*step, self._opened) for step in steps))
+        self._story.prepared = prepared
+        return prepared
 
     async def _decide_in_shadow(self, rule: RouteRule, head: RequestHead, params: Mapping[str, str]) -> None:
         """Decide as if this route were enforced; what would refuse is counted, and nothing is changed."""
@@ -383,6 +406,7 @@ class GateExchange:
             raise ProtocolViolation("a body came for which no reader was chosen")
         self._story.keep_body(body)
         disclosure = await self._disclose(body, self._story.media, self._tokens, ledger=self._prepared.plan.policy)
+        self.disclosure = disclosure
         self._watch(disclosure)
         await self._make_durable(disclosure)
         self._s.counters.forwarded[rule.name] += 1

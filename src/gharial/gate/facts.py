@@ -80,6 +80,16 @@ def read_stated(headers: Headers) -> Stated:
     return Stated(country or "", {} if claims is None else _parse_claims(claims))
 
 
+def check_stated(country: str, claims: Mapping[str, object]) -> Stated:
+    """Return statements that came otherwise than in headers. Raises RequestMalformed, by the same rules."""
+    if country and not is_country(country):
+        raise RequestMalformed("a country is two capital letters, ISO 3166-1")
+    try:
+        return Stated(country, {name: _claim_value(value) for name, value in _object_once(list(claims.items())).items()})
+    except _Unreadable:
+        raise RequestMalformed(f"claims are at most {_MAX_CLAIMS} names with texts, numbers, true or false") from None
+
+
 def with_facts(
     caller: Caller, may_assert: Sequence[str], stated: Stated, headers: Headers, peer: str, sources: FactSources
 ) -> Caller:

@@ -22,6 +22,7 @@ from gharial.gate.facts import (
     CLAIMS_HEADER,
     COUNTRY_HEADER,
     FactSources,
+    Stated,
     is_country,
     is_network,
     read_stated,
@@ -151,6 +152,28 @@ class Identifier:
         else:
             caller = self._by_token(presented, now_s)
         return Identified(with_facts(caller, may_assert, stated, headers, peer, self._facts), self._remove)
+
+    def owns(self, client_id: str, secret: str) -> bool:
+        """Say whether this is the secret of that client, neither of them revoked."""
+        if not secret.isascii() or not 0 < len(secret) <= _MAX_KEY_CHARS:
+            return False
+        found = self._clients.find_by_secret(self._hash(secret))
+        return found is not None and found[0].name == client_id
+
+    def find_client(self, key: str) -> str:
+        """Return the name of the client whose API key this is; empty if nobody's, or if key or client is revoked."""
+        if not key.isascii() or not 0 < len(key) <= _MAX_KEY_CHARS:
+            return ""
+        found = self._clients.find_by_key(self._hash(key))
+        return found[0].name if found is not None else ""
+
+    def identify_stating(self, key: str, purpose: str, stated: Stated, headers: Headers, peer: str) -> Caller:
+        """Return who asks by an API key, and what it states of itself otherwise than in headers.
+
+        Raises UnknownCredential.
+        """
+        caller, may_assert = self._by_key(key, purpose)
+        return with_facts(caller, may_assert, stated, headers, peer, self._facts)
 
     def _presented(self, headers: Headers) -> _Presented | None:
         """Return the one credential of the request, if there is one."""

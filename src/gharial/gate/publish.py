@@ -28,8 +28,9 @@ from gharial.model.caller import Caller
 from gharial.model.finding import Transform
 from gharial.model.plan import Mode, Plan
 from gharial.policy.compile import compile_plan
-from gharial.policy.decide import Decider
+from gharial.policy.decide import Decider, Decision
 from gharial.policy.document import Policy
+from gharial.policy.job import Job, compile_job_plan
 from gharial.policy.masked import compile_masked_plan, open_to_all
 from gharial.policy.reveal import REVEAL_ROUTE, compile_reveal, tags_forbidden
 
@@ -65,10 +66,13 @@ class ActivePolicies:
         self._transforms = _no_transforms()
         self._conditions: _Kept[Conditions] = _Kept(MAX_PLANS, MAX_PLANS, lambda _: 1)
 
-    def prepare(self, rule: RouteRule, caller: Caller, now_s: float, *, masked: bool = False) -> Prepared:
+    def prepare(
+        self, rule: RouteRule, caller: Caller, now_s: float, *, masked: bool = False, job: Job | None = None
+    ) -> Prepared:
         """Return plan and transforms for this caller on this route, at this time (seconds since the epoch).
 
-        `masked`: whatever not everybody may see in clear is masked at least (a measure of the watch).
+        `masked`: whatever not everybody may see in clear is masked at least (a measure of the watch). `job`: what the
+        caller asks for besides.
 
         Raises PolicyInvalid if the policy can't be compiled for this class of caller (publishing checks for that),
         PolicyExpressionFailed if an expression has no outcome for it, and KeyUnknown if a step needs a key that is not
@@ -77,20 +81,16 @@ class ActivePolicies:
         policy = self.policies[rule.policy]
         decision = self._deciders[rule.policy].decide(caller, now_s)
         params = rule.template.params
+        open_tags: frozenset[str] | None = None
         if masked:
             of_anyone = self._deciders[rule.policy].decide(Caller(caller.tenant), now_s)
             open_tags = self._open_tags.get(
                 (policy.name, of_anyone), lambda: open_to_all(policy, of_anyone.grants, of_anyone.guardrails)
             )
-            plan = self._plans.get(
-                (policy.name, rule.name, decision, open_tags),
-                lambda: compile_masked_plan(policy, rule.name, params, decision.grants, decision.guardrails, open_tags),
-            )
-        else:
-            plan = self._plans.get(
-                (policy.name, rule.name, decision),
-                lambda: compile_plan(policy, rule.name, params, decision.grants, decision.guardrails),
-            )
+        plan = self._plans.get(
+            (policy.name, rule.name, decision, open_tags, job),
+            lambda: _compile(policy, rule.name, params, decision, open_tags, job),
+        )
         recipient = Recipient(caller.tenant, caller.client, caller.team)
         transforms = self._transforms.get(
             (plan.digest, recipient), lambda: transforms_for(plan, self.keyset, recipient, self._random)
@@ -127,6 +127,22 @@ class ActivePolicies:
         if rule.kind is RouteKind.PASS:
             return RouteKind.PASS
         return RouteKind.SHADOW if self.policies[rule.policy].mode is Mode.SHADOW else RouteKind.PROTECT
+
+
+def _compile(
+    policy: Policy,
+    route: str,
+    params: tuple[str, ...],
+    decision: Decision,
+    open_tags: frozenset[str] | None,
+    job: Job | None,
+) -> Plan:
+    grants, guardrails = decision.grants, decision.guardrails
+    if job is not None:
+        return compile_job_plan(policy, route, params, grants, guardrails, job, open_tags)
+    if open_tags is not None:
+        return compile_masked_plan(policy, route, params, grants, guardrails, open_tags)
+    return compile_plan(policy, route, params, grants, guardrails)
 
 
 def _no_transforms() -> _Kept[tuple[Transform, ...]]:

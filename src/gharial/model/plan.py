@@ -31,6 +31,8 @@ from gharial.model.place import Carrier
 PLAN_FORMAT = 2
 NONE = -1
 NOWHERE = -1
+HEX = "hex"
+SAME_LENGTH = "same"
 
 
 class Op(enum.StrEnum):
@@ -75,7 +77,8 @@ class Mode(enum.StrEnum):
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One operation with literal parameters.
 
-    `args` are pairs in the order of their names: mask: `keep` ("domain"), `first`, `last` (counts of characters);
+    `args` are pairs in the order of their names: mask: `keep` ("domain"), `first`, `last` (counts of characters), or
+    `form` ("hex": keyed text of the digits of base 16) with `length` ("same": as long as the value);
     band: `width` (int), `unit` ("" or "y"); bucket: `bounds` ("18,65"); round: `to` (int, or a decimal as text);
     truncate, postcode: `chars`; date_shift: `days`, `scope`; token, pseudonym: `scope` ("client", "team", "all"); fpe:
     `alphabet`, `check`, `length`, `scope`; substitute: `list` (of `Plan.lists`), `scope`; any: `type` (the tag's).
@@ -206,11 +209,17 @@ class Param(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Redaction(msgspec.Struct, frozen=True):
-    """What redact puts in place of a value, by its type; number and boolean as JSON literals."""
+    """What redact puts in place of a value, by its type; number and boolean as JSON literals.
+
+    With `nulls` a null becomes what a string does, under every step but CLEAR and NULL. With `same_length` what stands
+    for a string is cut or repeated to the string's length.
+    """
 
     string: str = "[redacted]"
     number: str = "0"
     boolean: str = "false"
+    nulls: bool = False
+    same_length: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):

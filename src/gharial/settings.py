@@ -24,6 +24,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"([0-9]{1,12})(B|KB|MB|GB|KiB|MiB|GiB)?")
 _BYTES = {None: 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_MANIFEST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,64}")
 
 
@@ -256,6 +257,15 @@ class Jwt(_Section):
     purpose_claim: str = Field("purpose", description="The claim that names the purpose.")
     country_claim: str = Field("country", description="The claim that names the caller's country (ISO 3166-1).")
     network_claim: str = Field("network", description="The claim that names the kind of network the caller is in.")
+
+
+class ManifestSettings(_Section):
+    """What a `manifestName` stands for."""
+
+    policy: str = Field(description="The name of the policy that says what is shown.")
+    public: tuple[str, ...] = Field(
+        ("public",), description="Tags of the policy to which no job type applies: they are as the policy shows them."
+    )
 
 
 class IdentitySource(_Section):
@@ -534,6 +544,9 @@ class Settings(_Section):
     admin: Admin = Field(Admin(), description="Where the command line talks to the running gateway.")
     upstreams: dict[str, Upstream] = Field(description="The APIs behind the gateway, by name.")
     routes: tuple[Route, ...] = Field(min_length=1, description="Which path goes where, and under which policy.")
+    manifests: dict[str, ManifestSettings] = Field(
+        {}, description="What data sets are sent for, by name: the APIgator endpoints, which need `api`."
+    )
     policies: tuple[str, ...] = Field((), description="Policy files; '*' is allowed in the file's name.")
     identity: tuple[IdentitySource, ...] = Field((), description="Which credentials are believed.")
     hops: tuple[Hop, ...] = Field(
@@ -559,6 +572,9 @@ class Settings(_Section):
             raise ValueError("store is sqlite:PATH (PostgreSQL is not supported by this version)")
         return self
 
+
+_BY_NAME = frozenset({"upstreams", "manifests"})
+"""Sections whose keys are names that the author chooses."""
 
 LATER_KEYS = frozenset({"listen.tls.client_ca", "listen.tls.reload", "admin.address", "admin.port", "routes.stream"})
 """Keys of later versions: accepting and ignoring one would promise what is not done."""
@@ -627,8 +643,8 @@ def _unknown_key(loc: tuple[int | str, ...]) -> str:
 def _sibling_keys(loc: tuple[int | str, ...]) -> list[str]:
     prefix = [part for part in loc[:-1] if isinstance(part, str)]
     depth = len(prefix)
-    if prefix and prefix[0] == "upstreams" and depth == 2:
-        prefix = ["upstreams", "NAME"]
+    if prefix and prefix[0] in _BY_NAME and depth == 2:
+        prefix = [prefix[0], "NAME"]
     return [key.split(".")[-1] for key, _ in setting_keys() if key.split(".")[:-1] == prefix]
 
 
@@ -647,6 +663,12 @@ def _cross_check(settings: Settings, root: Node, file: str) -> Iterator[Problem]
         if not _NAME.fullmatch(name):
             place = find_place(root, ("upstreams", name), key=True)
             yield Problem(file, *place, "an upstream's name has letters, digits, '-' and '_'")
+    for name in settings.manifests:
+        place = find_place(root, ("manifests", name), key=True)
+        if not _MANIFEST.fullmatch(name):
+            yield Problem(file, *place, "a manifest's name has letters, digits, spaces, '-', '_' and '.'")
+        if settings.api is None:
+            yield Problem(file, *place, "manifests: they are served by the gate's own listener; set 'api'")
     if settings.api is not None and settings.api.port == settings.listen.port:
         yield Problem(file, *find_place(root, ("api", "port")), "api.port: the gateway itself listens there")
     if settings.api is not None and not settings.identity:
@@ -693,7 +715,7 @@ def _keys_of(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]
         yield key, field.description or ""
         inner = _inner_section(field.annotation)
         if inner is not None:
-            yield from _keys_of(inner, f"{key}.NAME." if key == "upstreams" else f"{key}.")
+            yield from _keys_of(inner, f"{key}.NAME." if key in _BY_NAME else f"{key}.")
 
 
 def _inner_section(annotation: object) -> type[BaseModel] | None:

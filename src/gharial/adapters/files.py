@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gharial.adapters.active_file import ActiveTexts
+from gharial.gate.datasets import Manifest, manifest_rule
 from gharial.gate.publishing import PolicyText, by_name, find_unrunnable
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
 from gharial.model.errors import ConfigInvalid, PolicyInvalid, Problem
@@ -70,11 +71,12 @@ def load_gateway_files(path: Path, active: ActiveTexts | None = None) -> Gateway
     base = path.resolve().parent
     settings = load_settings(path) if active is None else parse_settings(active.config, str(path), base)
     policies = _load_policies(settings, base, active)
-    problems = list(_unknown_policies(settings, policies, path))
+    problems = [*_unknown_policies(settings, policies, path), *_unfit_manifests(settings, policies, path)]
     if problems:
         raise ConfigInvalid(problems)
     for policy in policies.values():
         covered = {r.route: parse_template(r.match).params for r in settings.routes if r.policy == policy.name}
+        covered.update((rule.name, ()) for rule in map(manifest_rule, manifests_of(settings, policy.name)))
         problems.extend(check_policy(policy, covered) or find_unrunnable(policy, covered))
     if problems:
         raise PolicyInvalid(problems)
@@ -155,6 +157,30 @@ def _unknown_policies(settings: Settings, policies: Mapping[str, Policy], path: 
         if route.policy is not None and route.policy not in policies:
             names = ", ".join(sorted(policies)) or "none"
             what = f"routes.{index} ({route.route}): there is no policy '{route.policy}'; found: {names}"
+            yield Problem(str(path), 1, 1, what)
+
+
+def manifests_of(settings: Settings, policy: str = "") -> list[Manifest]:
+    """Return the manifests, those of one policy if it is named."""
+    return [
+        Manifest(name, found.policy, frozenset(found.public))
+        for name, found in settings.manifests.items()
+        if policy in ("", found.policy)
+    ]
+
+
+def _unfit_manifests(settings: Settings, policies: Mapping[str, Policy], path: Path) -> Iterator[Problem]:
+    for manifest in manifests_of(settings):
+        policy = policies.get(manifest.policy)
+        if policy is None:
+            names = ", ".join(sorted(policies)) or "none"
+            what = f"manifests.{manifest.name}: there is no policy '{manifest.policy}'; found: {names}"
+            yield Problem(str(path), 1, 1, what)
+            continue
+        given = "public" in settings.manifests[manifest.name].model_fields_set
+        unknown = sorted(manifest.public - policy.tags.keys()) if given else []
+        if unknown:
+            what = f"manifests.{manifest.name}: the policy has no tag '{unknown[0]}'"
             yield Problem(str(path), 1, 1, what)
 
 

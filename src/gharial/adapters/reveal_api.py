@@ -12,7 +12,7 @@ import msgspec
 import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gharial.adapters.admin import QuietServer, start_server
 from gharial.gate.headers import EXCHANGE_HEADER, refusal_headers
@@ -80,7 +80,7 @@ class RevealApi:
     async def _answer(self, request: Request) -> Response:
         exchange_id = self._new_id()
         if self._under_way >= MAX_IN_FLIGHT:
-            return _problem(GateFull(), exchange_id)
+            return problem(GateFull(), exchange_id)
         self._under_way += 1
         try:
             return await self._guarded(request, exchange_id)
@@ -88,7 +88,7 @@ class RevealApi:
             return Response(status_code=400)  # nobody reads it
         except Exception as error:  # noqa: BLE001 - a bug of ours; its text may quote a value, so its type must do
             self._log("reveal.crashed", error=type(error).__name__)
-            return _problem(GharialError(), exchange_id)
+            return problem(GharialError(), exchange_id)
         finally:
             self._under_way -= 1
 
@@ -103,8 +103,10 @@ class RevealApi:
             revealed = await self._revealer.reveal(begun, items)
         except GharialError as error:
             self._revealer.refuse(exchange_id, begun, error)
-            return _problem(error, exchange_id)
-        return Response(_written(exchange_id, revealed), headers=_headers(exchange_id), media_type="application/json")
+            return problem(error, exchange_id)
+        return Response(
+            _written(exchange_id, revealed), headers=api_headers(exchange_id), media_type="application/json"
+        )
 
 
 async def _body_of(request: Request) -> bytes:
@@ -152,17 +154,29 @@ def _json_of(clear: Clear) -> object:
             return clear.text
 
 
-def _headers(exchange_id: str) -> dict[str, str]:
+def api_headers(exchange_id: str) -> dict[str, str]:
+    """Return the headers of every answer."""
     return {EXCHANGE_HEADER: exchange_id, "cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
-def _problem(error: GharialError, exchange_id: str) -> Response:
+def problem(error: GharialError, exchange_id: str) -> Response:
+    """Return the problem document of a refusal (RFC 9457)."""
     return Response(
         msgspec.json.encode(problem_body(error, exchange_id)),
         status_code=error.status,
-        headers={**_headers(exchange_id), **dict(refusal_headers(error))},
+        headers={**api_headers(exchange_id), **dict(refusal_headers(error))},
         media_type="application/problem+json",
     )
+
+
+def by_prefix(prefix: str, app: ASGIApp, other: ASGIApp) -> ASGIApp:
+    """Return the application that hands calls below a path to one, all others to another."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        chosen = app if str(scope.get("path", "")).startswith(prefix) else other
+        await chosen(scope, receive, send)
+
+    return run
 
 
 def bind_api(api: Api) -> socket.socket:
@@ -177,7 +191,7 @@ def bind_api(api: Api) -> socket.socket:
         ) from None
 
 
-async def serve_reveal_api(app: RevealApi, api: Api) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+async def serve_api(app: ASGIApp, api: Api) -> tuple[uvicorn.Server, asyncio.Task[None]]:
     """Serve the API; returns the server (set `should_exit` to end it) and its task.
 
     Raises GateUnavailable, and ConfigInvalid for certificate files that can't be used.

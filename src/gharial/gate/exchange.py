@@ -43,8 +43,8 @@ from gharial.gate.outcome import (
 )
 from gharial.gate.ports import Charge
 from gharial.gate.probing import refuse_probing
-from gharial.gate.reopen import Opened, reopening
 from gharial.gate.publish import Prepared
+from gharial.gate.reopen import Opened, reopening
 from gharial.gate.routes import RouteKind, RouteRule, check_request_line, replace_params
 from gharial.gate.services import Services
 from gharial.gate.story import Story
@@ -178,15 +178,23 @@ class GateExchange:
             self._masked = self._s.watching.standing(self._story.caller).mask
 
     @property
+    def exchange_id(self) -> str:
+        """The exchange's id, in audit and headers."""
+        return self._story.exchange_id
+
+    @property
+    def prepared(self) -> Prepared:
+        """What was decided for the caller; only once it was."""
+        return self._prepared
+
+    @property
     def _caller(self) -> Caller:
         assert self._story.caller is not None  # noqa: S101 - set by _identify before anything asks
         return self._story.caller
 
     def _decide(self, rule: RouteRule) -> Prepared:
         self._policies = self._s.publisher.choose(rule, self._caller, self._policies)
-        prepared = self._policies.prepare(
-            rule, self._caller, self._story.started_s, masked=self._masked, job=self._job
-        )
+        prepared = self._policies.prepare(rule, self._caller, self._story.started_s, masked=self._masked, job=self._job)
         if self._opened is not None:
             steps = zip(prepared.plan.steps, prepared.transforms, strict=True)
             prepared = replace(prepared, transforms=tuple(reopening(*step, self._opened) for step in steps))

@@ -85,7 +85,9 @@ def check_stated(country: str, claims: Mapping[str, object]) -> Stated:
     if country and not is_country(country):
         raise RequestMalformed("a country is two capital letters, ISO 3166-1")
     try:
-        return Stated(country, {name: _claim_value(value) for name, value in _object_once(list(claims.items())).items()})
+        return Stated(
+            country, {name: _claim_value(value) for name, value in _object_once(list(claims.items())).items()}
+        )
     except _Unreadable:
         raise RequestMalformed(f"claims are at most {_MAX_CLAIMS} names with texts, numbers, true or false") from None
 

@@ -109,6 +109,20 @@ class TooManyCalls(GharialError):
         self.retry_after_s = retry_after_s
 
 
+class ManifestUnknown(GharialError):
+    """A data set was sent for a manifest that `manifests` does not name."""
+
+    code, status, fault = "manifest.unknown", 404, Fault.CALLER
+    title = "There is no such manifest"
+
+
+class ManifestUnfit(GharialError):
+    """The policy of the manifest is in shadow mode, or was another one at the time of the snapshot."""
+
+    code, status, fault = "manifest.unfit", 409, Fault.POLICY
+    title = "The manifest's policy can't be used for this call"
+
+
 class CallerBlocked(GharialError):
     """A watch of the policy has blocked this caller for a while; `gharial incidents list` says why, `undo` ends it."""
 

@@ -14,25 +14,28 @@ from typing import Any
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from gharial import __version__
 from gharial.adapters.active_file import ActiveFile
 from gharial.adapters.admin import admin_app, serve_admin
 from gharial.adapters.alarms import Alarms, Courier, deliver_waiting
+from gharial.adapters.apigator import PREFIX, ApigatorApi
 from gharial.adapters.audit_file import AuditFile, open_audit
 from gharial.adapters.envoy.ext_proc import Server, serve
 from gharial.adapters.envoy.process import EnvoyAdmin
 from gharial.adapters.envoy.routes import EnvoyRoutes
-from gharial.adapters.files import GatewayFiles, load_gateway_files
+from gharial.adapters.files import GatewayFiles, load_gateway_files, manifests_of
 from gharial.adapters.jwks import JwksFileVerifier
 from gharial.adapters.key_file import load_keyset
 from gharial.adapters.memory import MemoryStore
 from gharial.adapters.metrics import GateCollector, render
-from gharial.adapters.reveal_api import RevealApi, serve_reveal_api
+from gharial.adapters.reveal_api import RevealApi, by_prefix, serve_api
 from gharial.adapters.store import SqliteStore, open_store
 from gharial.crypto.digest import credential_hash
 from gharial.crypto.keyset import Keyset
 from gharial.gate.clients import ClientDirectory
+from gharial.gate.datasets import Datasets
 from gharial.gate.exchange import GateExchange
 from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
 from gharial.gate.keyring import Keyring
@@ -202,11 +205,18 @@ async def _serve(
 async def _serve_api(
     settings: Settings, services: Services, log: Log
 ) -> tuple[uvicorn.Server, asyncio.Task[None]] | tuple[None, None]:
-    """Serve the reveal API, where the settings have one."""
+    """Serve the reveal API, and data sets where there are manifests, if the settings have an API."""
     if settings.api is None:
         return None, None
-    revealer = Revealer(services, calls_per_minute=settings.api.calls_per_minute)
-    return await serve_reveal_api(RevealApi(revealer, new_id=services.new_id, log=log), settings.api)
+    calls = settings.api.calls_per_minute
+    revealer = Revealer(services, calls_per_minute=calls)
+    app: ASGIApp = RevealApi(revealer, new_id=services.new_id, log=log)
+    if settings.manifests:
+        datasets = Datasets(services, manifests_of(settings), revealer, random=random_bytes, calls_per_minute=calls)
+        body_bytes = settings.limits.body_bytes
+        apigator = ApigatorApi(datasets, max_bytes=body_bytes, new_id=services.new_id, log=log)
+        app = by_prefix(PREFIX, apigator, app)
+    return await serve_api(app, settings.api)
 
 
 async def _take_keys(keyring: Keyring, log: Log) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -57,7 +57,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     protect_null_values: bool
     preserve_string_length: bool
     data_owning_country_code: str | None = None
-    data_usage_id: int | None = None
+    data_usage_id: Annotated[int, msgspec.Meta(ge=0)] | None = None
     snapshot_date: str | None = None
     restricted_text: str | None = None
     sql_type: str | None = None

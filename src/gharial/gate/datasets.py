@@ -141,7 +141,7 @@ class Admitted:
 
 
 class AccessTokens:
-    """Opaque tokens in memory, by their hash, as many as are good; a restart forgets them, and clients fetch new ones."""
+    """Opaque tokens in memory, by their hash; a restart forgets them, and clients fetch new ones."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -228,7 +228,7 @@ class Datasets:
     # --- what comes of it -----------------------------------------------------------------------------------------
 
     async def protect(self, admitted: Admitted, ask: Ask) -> Protected:
-        """Return what may be shown of a data set. Charges, incidents and audit are on disk then. Raises GharialError."""
+        """Return what may be shown of a data set, with charges, incidents and audit on disk. Raises GharialError."""
         with self._telling(None):
             caller = self._identify(admitted, ask)
         with self._telling(caller):

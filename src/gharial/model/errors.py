@@ -99,7 +99,7 @@ class RequestTooLarge(GharialError):
 
 
 class TooManyCalls(GharialError):
-    """A client calls the reveal API more often than `api.calls_per_minute` allows. `retry_after_s` is above 0."""
+    """A client calls the gate's API, or sends wrong secrets, too often. `retry_after_s` is above 0."""
 
     code, status, fault = "request.too_many", 429, Fault.CALLER
     title = "Too many calls"

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Caller", "Gharial", "GharialError", "__version__", "load"]
+__all__ = ["Caller", "Gharial", "GharialError", "GharialMiddleware", "GharialWsgiMiddleware", "__version__", "load"]
 
 if TYPE_CHECKING:
+    from gharial.adapters.embedded.asgi import GharialMiddleware
+    from gharial.adapters.embedded.wsgi import GharialWsgiMiddleware
     from gharial.gate.vouch import Caller
     from gharial.model.errors import GharialError
     from gharial.wiring.library import Gharial, load
@@ -21,6 +23,8 @@ _HOMES = {
     "Caller": "gharial.gate.vouch",
     "Gharial": "gharial.wiring.library",
     "GharialError": "gharial.model.errors",
+    "GharialMiddleware": "gharial.adapters.embedded.asgi",
+    "GharialWsgiMiddleware": "gharial.adapters.embedded.wsgi",
     "load": "gharial.wiring.library",
 }
 

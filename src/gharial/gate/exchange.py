@@ -329,7 +329,10 @@ class GateExchange:
             await self._tell_forwarded(durable=self._location_shown)
             self._s.counters.forwarded[rule.name] += 1
         else:
-            added.extend(self._prepare_body(head))
+            prepared = self._prepare_body(head)
+            # What the body becomes has one type: the one that stands for it, in the place of the upstream's.
+            replaced = {name for name, _ in prepared}
+            added = [*(item for item in added if item[0] not in replaced), *prepared]
         names = {name for name, _ in added}
         return ForwardHead(tuple(added), tuple(sorted(remove - names)))
 

@@ -19,23 +19,29 @@ from typing import Any, TypeVar
 from gharial import __version__
 from gharial.adapters.alarms import deliver_waiting
 from gharial.adapters.audit_file import AuditFile
+from gharial.adapters.embedded.call import Announced
 from gharial.adapters.files import GatewayFiles
 from gharial.adapters.key_file import load_keyset
 from gharial.adapters.memory import MemoryAudit, MemoryStore
 from gharial.adapters.store import SqliteStore, open_store
+from gharial.adapters.watch_file import WatchFile
 from gharial.crypto.keyset import Keyset, create_keyset
 from gharial.gate.clients import ClientDirectory
+from gharial.gate.exchange import GateExchange
 from gharial.gate.keyring import check_and_remember
 from gharial.gate.operate import status
-from gharial.gate.publish import Publisher
+from gharial.gate.outcome import BodyMode
+from gharial.gate.publish import BODY_MODE, Publisher
 from gharial.gate.services import Services
-from gharial.model.errors import GateUnavailable, GharialError
+from gharial.gate.vouch import Caller
+from gharial.model.errors import GateUnavailable, GharialError, NoRoute
 from gharial.model.plan import Mode
 from gharial.policy.document import Policy
 from gharial.wiring.facts import Facts, open_facts
 from gharial.wiring.gate_process import build_services, courier_of, flush_incidents, keep_house, open_gateway_audit
 from gharial.wiring.log import tell_crashes
 from gharial.wiring.vaults import OpenVault, open_vault
+from gharial.wiring.watching import keep_watching, save_watching, watch_file_of
 from gharial.wiring.world import SystemClock, random_bytes
 
 _T = TypeVar("_T")
@@ -57,6 +63,7 @@ class _World:
     audit: AuditFile | MemoryAudit
     facts: Facts
     vault: OpenVault
+    watch_file: WatchFile | None
     keepers: list[asyncio.Task[None]]
     started_s: float
 
@@ -92,6 +99,25 @@ class Engine:
     def enforced(self) -> Services:
         """The same, with every policy enforced: what is handed over to be protected never passes as it is."""
         return self._world.enforced
+
+    @property
+    def max_bytes(self) -> int:
+        """The longest body that is read (`limits.body`)."""
+        return self._world.services.limits.body_bytes
+
+    def announce(self, method: str, path: str) -> Announced:
+        """See `adapters.embedded.call.Engine`: what the proxy of a gateway announces to its gate."""
+        services = self._world.services
+        try:
+            rule, _ = services.routes.match(method, path)
+        except NoRoute:
+            return Announced("", BodyMode.BUFFERED)
+        return Announced(rule.name, BODY_MODE[services.publisher.active.kind(rule)], rule.reads_requests)
+
+    def exchange(self, caller: Caller | None) -> GateExchange:
+        """See `adapters.embedded.call.Engine`."""
+        services = self._world.services
+        return GateExchange(services, None if caller is None else caller.verified(services.tenant))
 
     def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """Run work on the gate's loop. Raises GateUnavailable if the gate is closed, or of another process."""
@@ -176,12 +202,15 @@ async def _open_world(
     facts = open_facts(files.settings, files.base, _log)
     vault = open_vault(files.settings, files.base, store, _log)
     wake = asyncio.Event()
-    services = await build_services(files, keyset, store, audit, directory, facts, vault.vault, wake.set)
+    watch_file = watch_file_of(files) if isinstance(store, SqliteStore) else None
+    services = await build_services(files, keyset, store, audit, directory, facts, vault.vault, wake.set, watch_file)
     keepers = [asyncio.create_task(keep_house(services, store, _log))]
+    if watch_file is not None:
+        keepers.append(asyncio.create_task(keep_watching(services.watching, watch_file, services.clock, _log)))
     if isinstance(store, SqliteStore):
         keepers.append(asyncio.create_task(deliver_waiting(courier_of(files, store, _log), wake)))
     enforced = replace(services, publisher=Publisher(_all_enforced(files.policies), keyset, random_bytes))
-    return _World(services, enforced, store, audit, facts, vault, keepers, started_s)
+    return _World(services, enforced, store, audit, facts, vault, watch_file, keepers, started_s)
 
 
 def _all_enforced(policies: Mapping[str, Policy]) -> dict[str, Policy]:
@@ -195,6 +224,9 @@ async def _close(world: _World) -> None:
     await asyncio.gather(*others, return_exceptions=True)
     with contextlib.suppress(GharialError):
         await flush_incidents(world.services, world.services.clock.now_s())
+    if world.watch_file is not None:
+        with contextlib.suppress(GharialError):
+            await save_watching(world.services.watching, world.watch_file, world.services.clock.now_s())
     await world.facts.close()
     await world.vault.close()
     world.audit.close()

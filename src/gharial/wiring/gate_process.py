@@ -32,6 +32,7 @@ from gharial.adapters.memory import MemoryStore
 from gharial.adapters.metrics import GateCollector, render
 from gharial.adapters.reveal_api import RevealApi, by_prefix, serve_api
 from gharial.adapters.store import SqliteStore, open_store
+from gharial.adapters.watch_file import WatchFile
 from gharial.crypto.digest import credential_hash
 from gharial.crypto.keyset import Keyset
 from gharial.gate.clients import ClientDirectory
@@ -117,7 +118,8 @@ async def _serve(
     wake = asyncio.Event()
     facts = open_facts(settings, files.base, log)
     vault = open_vault(settings, files.base, store, log)
-    services = await build_services(files, keyset, store, audit, directory, facts, vault.vault, wake.set)
+    watch_file = watch_file_of(files)
+    services = await build_services(files, keyset, store, audit, directory, facts, vault.vault, wake.set, watch_file)
     keyring = Keyring(services.publisher, store, lambda: asyncio.to_thread(load_keyset, settings, files.base))
     await keyring.remember_start()
     proxy = _own_proxy(files) if active is not None else None
@@ -172,7 +174,7 @@ async def _serve(
     api_server, api_task = await _serve_api(settings, services, log)
     keepers = [
         asyncio.create_task(keep_house(services, store, log)),
-        asyncio.create_task(keep_watching(services.watching, watch_file_of(files), clock, log)),
+        asyncio.create_task(keep_watching(services.watching, watch_file, clock, log)),
         asyncio.create_task(deliver_waiting(courier_of(files, store, log), wake)),
     ]
     if proxy is not None:
@@ -195,7 +197,7 @@ async def _serve(
     with contextlib.suppress(GharialError):
         await flush_incidents(services, clock.now_s())
     with contextlib.suppress(GharialError):
-        await save_watching(services.watching, watch_file_of(files), clock.now_s())
+        await save_watching(services.watching, watch_file, clock.now_s())
     await admin_task
     await facts.close()
     await vault.close()
@@ -281,8 +283,12 @@ async def build_services(
     facts: Facts,
     vault: Vault,
     wake_alarms: Callable[[], None],
+    watch_file: WatchFile | None,
 ) -> Services:
-    """Return the services of a gate on these adapters, with meter and incidents as they were before the restart."""
+    """Return the services of a gate on these adapters, with meter, incidents and watch as they were before the restart.
+
+    Without `watch_file` the watch begins anew, and nothing of it is remembered.
+    """
     settings = files.settings
     clock = SystemClock()
     publisher = Publisher(files.policies, keyset, random_bytes)
@@ -312,7 +318,7 @@ async def build_services(
         new_id=lambda: random_id(random_bytes),
         iso_time=iso_time,
         wake_alarms=wake_alarms,
-        watching=make_watching(files, publisher, incidents, clock),
+        watching=make_watching(files, publisher, incidents, clock, watch_file),
     )
 
 

@@ -104,6 +104,11 @@ class Gharial:
         return back(await asyncio.wrap_future(future))
 
     @property
+    def engine(self) -> Engine:
+        """What the middleware drives; no part of the library's promise."""
+        return self._engine
+
+    @property
     def max_bytes(self) -> int:
         """The longest JSON text that is read (`limits.body`)."""
         return self._engine.enforced.limits.body_bytes

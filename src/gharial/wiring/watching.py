@@ -21,8 +21,10 @@ def watch_file_of(files: GatewayFiles) -> WatchFile:
     return WatchFile(files.store_path.with_name("watch.db"))
 
 
-def make_watching(files: GatewayFiles, publisher: Publisher, incidents: IncidentBook, clock: Clock) -> Watching:
-    """Return the watch over the active policies, as it was when it was last saved.
+def make_watching(
+    files: GatewayFiles, publisher: Publisher, incidents: IncidentBook, clock: Clock, file: WatchFile | None
+) -> Watching:
+    """Return the watch over the active policies, as it was when it was last saved in `file`; with None, a fresh one.
 
     Raises PolicyInvalid if a policy's decoys can't be read, and what `WatchFile.load` raises.
     """
@@ -34,7 +36,9 @@ def make_watching(files: GatewayFiles, publisher: Publisher, incidents: Incident
         digest=lambda space, text: person_digest(publisher.keyset, tenant, space, text),
     )
     watching.check(publisher.active.policies)
-    counters, measures = watch_file_of(files).load()
+    if file is None:
+        return watching
+    counters, measures = file.load()
     watching.measures.load(measures)
     for policy in publisher.active.policies.values():
         detectors = watching.detectors_of(policy)

@@ -160,6 +160,14 @@ async def test_an_answer_without_a_body_has_none(site: Site, method: str, status
     assert not shows(got)
 
 
+async def test_an_answer_that_announces_no_body_has_none(site: Site):
+    """As at the gateway an announced length of 0 is no body; what the app sends all the same stays here."""
+    for pieces in ([], [MARK.encode()]):
+        site.script = lambda _, pieces=pieces: Said(pieces, 200, (*JSON, ("content-length", "0")))  # type: ignore[misc]
+        got = await site.ask(ONE)
+        assert (got.status, got.body, got.one("content-length")) == (200, b"", "0")
+
+
 async def test_a_redirect_is_rewritten_or_withheld(site: Site):
     """A location with an id leaves as a token of its own path, or not at all."""
     site.script = lambda _: Said([], 302, (("location", f"/customers/{customer_id(2)}"),))

@@ -164,7 +164,7 @@ class _Answer:
             if mode is BodyMode.NONE:
                 self._call.completed = True
             await self._send({**message, "headers": _written(headers)})
-        elif not self._call.expects_body(status):
+        elif not self._call.expects_body:
             await self.reply(Reply(status, headers, b""))
 
     async def _piece(self, piece: bytes, *, more: bool) -> None:

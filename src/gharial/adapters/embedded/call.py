@@ -139,6 +139,8 @@ class Call:
         self._head = ForwardHead()
         self._status = 0
         self._app_headers: Headers = ()
+        self.expects_body = True
+        """Whether the answer has a body; known once its head was judged."""
         self.completed = False
         """The last decision was handed to the server."""
         try:
@@ -246,7 +248,9 @@ class Call:
         if status < 200:
             raise ProtocolViolation("the app would switch to another protocol")
         self._status, self._app_headers = status, headers
-        head = ResponseHead(status, headers, has_body=self.expects_body(status), from_upstream=True)
+        announced_empty = ("content-length", "0") in headers
+        self.expects_body = self._request.method != "HEAD" and status not in BODILESS and not announced_empty
+        head = ResponseHead(status, headers, has_body=self.expects_body, from_upstream=True)
         outcome = await self._begun.on_response(head)
         match outcome:
             case Refuse():
@@ -257,11 +261,10 @@ class Call:
                 assert_never(outcome)
         sent = changed(headers, outcome.set_headers, outcome.remove_headers)
         # The length of the clear body tells something of it, and is not the length of what is sent.
-        return without(sent, _FRAMING) if self.mode is BodyMode.BUFFERED else sent
-
-    def expects_body(self, status: int) -> bool:
-        """True if an answer of this status has a body."""
-        return self._request.method != "HEAD" and status not in BODILESS
+        if self.mode is not BodyMode.BUFFERED:
+            return sent
+        empty = (("content-length", "0"),) if announced_empty and status not in BODILESS else ()
+        return (*without(sent, _FRAMING), *(empty if self._request.method != "HEAD" else ()))
 
     def body(self, body: bytes) -> Future[Reply]:
         """Decide about a whole body: the answer as it is to be sent."""
@@ -288,7 +291,7 @@ class Call:
 
     async def _chunk(self, chunk: bytes, *, end: bool) -> None:
         # Of an answer without a body all was said with its head.
-        if self.expects_body(self._status):
+        if self.expects_body:
             await self._begun.on_chunk(chunk, end=end)
 
     # --- the end

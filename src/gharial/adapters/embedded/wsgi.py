@@ -170,7 +170,7 @@ class _Heard:
             return self.refused
         assert self._said is not None  # noqa: S101 - `_ask` refuses where nothing was said
         status, _ = self._said
-        if not self._call.expects_body(status):
+        if not self._call.expects_body:
             return Reply(status, self._sent_headers, b"")
         return self._call.body(bytes(self._body)).result()
 

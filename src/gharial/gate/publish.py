@@ -149,7 +149,7 @@ def _no_transforms() -> _Kept[tuple[Transform, ...]]:
     return _Kept(MAX_TRANSFORM_SETS, MAX_TRANSFORMS, len)
 
 
-BODY_MODE = {RouteKind.PROTECT: BodyMode.BUFFERED, RouteKind.SHADOW: BodyMode.STREAMED, RouteKind.PASS: BodyMode.NONE}
+_BODY_MODE = {RouteKind.PROTECT: BodyMode.BUFFERED, RouteKind.SHADOW: BodyMode.STREAMED, RouteKind.PASS: BodyMode.NONE}
 """How the body of a call travels on a route of each kind, where the proxy is told by us."""
 
 
@@ -235,7 +235,7 @@ class Publisher:
         held = self.next
         if held is None or held.policies.kind(rule) is self.active.kind(rule):
             return self.active
-        if announced is BODY_MODE[held.policies.kind(rule)]:
+        if announced is _BODY_MODE[held.policies.kind(rule)]:
             return held.policies
         held.late += 1
         return self.active

@@ -31,7 +31,8 @@ from gharial.gate.exchange import GateExchange
 from gharial.gate.keyring import check_and_remember
 from gharial.gate.operate import status
 from gharial.gate.outcome import BodyMode
-from gharial.gate.publish import BODY_MODE, Publisher
+from gharial.gate.publish import Publisher
+from gharial.gate.routes import RouteKind
 from gharial.gate.services import Services
 from gharial.gate.vouch import Caller
 from gharial.model.errors import GateUnavailable, GharialError, NoRoute
@@ -45,6 +46,10 @@ from gharial.wiring.watching import keep_watching, save_watching, watch_file_of
 from gharial.wiring.world import SystemClock, random_bytes
 
 _T = TypeVar("_T")
+
+_BODY_MODE = {RouteKind.PROTECT: BodyMode.BUFFERED, RouteKind.SHADOW: BodyMode.STREAMED, RouteKind.PASS: BodyMode.NONE}
+"""How an answer's body travels through the middleware, where there is no proxy that could do otherwise."""
+
 _logger = logging.getLogger("gharial")
 
 
@@ -112,7 +117,7 @@ class Engine:
             rule, _ = services.routes.match(method, path)
         except NoRoute:
             return Announced("", BodyMode.BUFFERED)
-        return Announced(rule.name, BODY_MODE[services.publisher.active.kind(rule)], rule.reads_requests)
+        return Announced(rule.name, _BODY_MODE[services.publisher.active.kind(rule)], rule.reads_requests)
 
     def exchange(self, caller: Caller | None) -> GateExchange:
         """See `adapters.embedded.call.Engine`."""

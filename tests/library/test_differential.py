@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,12 @@ class Step:
     headers: tuple[tuple[str, str], ...] = ()
     as_data: bool = True
     """The library can be given this answer: it is JSON with status 200, and the request alone refuses nothing."""
+    sent: bytes = b""
+    """The body of a POST. In it and in `target`, TOKEN stands for the token that acme-one got of the first customer."""
+
+
+TOKEN = "THE-TOKEN"
+SENT = json.dumps({"customerId": TOKEN}).encode()
 
 
 def record(number: int) -> bytes:
@@ -54,6 +60,15 @@ STEPS = [
     *(Step("clerk", "/customers", text) for text in LISTS),  # crosses the budget of 60 people
     Step("clerk", f"/customers/{customer_id(99)}", record(99)),
     Step("acme-one", "/customers", LISTS[0]),
+    Step("acme-one", f"/customers/{TOKEN}?x=1", record(1)),
+    Step("idle", f"/customers/{TOKEN}", record(1), as_data=False),
+    Step(
+        "acme-one",
+        f"/customers/{customer_id(1)}",
+        record(2),
+        as_data=False,
+        sent=b'{"customerId": "%s"}' % TOKEN.encode(),
+    ),
     Step("auditor", "/any/other", b'{"accountNumber": %d, "deep": [[{"email": "x@y.example"}]]}' % ACCOUNTS_FROM),
     Step("clerk", "/any/other", b"", as_data=False),  # over HTTP an announced length of 0 is no body
     Step("clerk", "/any/other", b"{"),
@@ -86,6 +101,14 @@ def document(body: bytes) -> Any:
     return body
 
 
+def filled(text: str, got: Sequence[Any]) -> str:
+    """A target or body with the token that this door gave: it is the same at each."""
+    if TOKEN not in text:
+        return text
+    first = next(at for at, step in enumerate(STEPS) if step.client == "acme-one")
+    return text.replace(TOKEN, json.loads(got[first][1])["customerId"])
+
+
 async def through_envoy(base: Path, copies: list[Path]) -> tuple[list[tuple[int, Any, dict[str, str]]], list[Any]]:
     """Run the steps through a gateway; before them, copy its folder with keys and clients to each of `copies`."""
     api = Api()
@@ -98,10 +121,15 @@ async def through_envoy(base: Path, copies: list[Path]) -> tuple[list[tuple[int,
         await home.start()
         got = []
         for step in STEPS:
-            path = step.target.partition("?")[0]
-            api.answers[path] = answer(f"{step.status} Said", step.body, f"content-type: {step.kind}")
+            target, sent = filled(step.target, got), filled(step.sent.decode(), got).encode()
+            raw = answer(f"{step.status} Said", step.body, f"content-type: {step.kind}")
+            api.answers = {target.partition("?")[0]: raw, f"/customers/{customer_id(1)}": raw}
             headers = [f"{name}: {value}" for name, value in step.headers]
-            reply = await home.get(step.target, *headers, key=keys.get(step.client, ""))
+            headers += ["content-type: application/json"] if sent else []
+            method = "POST" if sent else "GET"
+            reply = await home.get(target, *headers, method=method, body=sent, key=keys.get(step.client, ""))
+            if sent:
+                assert json.loads(upstream.seen[-1].body) == {"customerId": customer_id(1)}
             assert reply.one("content-length") == str(len(reply.body))
             kept = {name: value for name, value in reply.headers if name in COMPARED}
             got.append((reply.status, document(reply.body), kept))
@@ -124,7 +152,12 @@ async def through_middleware(site: Site, keys: Mapping[str, str]) -> list[tuple[
             return Said([step.body], step.status, (("content-type", step.kind), length))
 
         site.script = say
-        reply = await site.ask(step.target, *step.headers, key=keys.get(step.client, ""))
+        target, sent = filled(step.target, got), filled(step.sent.decode(), got).encode()
+        headers = (*step.headers, *((("content-type", "application/json"),) if sent else ()))
+        method = "POST" if sent else "GET"
+        reply = await site.ask(target, *headers, method=method, body=sent, key=keys.get(step.client, ""))
+        if sent:
+            assert json.loads(site.seen[-1].body) == {"customerId": customer_id(1)}
         assert reply.one("content-length") == str(len(reply.body))
         kept = {name: value for name, value in reply.headers if name in COMPARED}
         got.append((reply.status, document(reply.body), kept))
@@ -140,7 +173,8 @@ def through_library(gate: gharial.Gharial) -> list[tuple[int, Any] | None]:
         facts = CLIENTS.get(step.client)
         caller = gharial.Caller() if facts is None else gharial.Caller(client=step.client, **facts)
         try:
-            got.append((200, gate.protect(step.body, caller=caller, route=f"GET {step.target}")))
+            line = f"{'POST' if step.sent else 'GET'} {filled(step.target, got)}"
+            got.append((200, gate.protect(step.body, caller=caller, route=line)))
         except gharial.GharialError as error:
             got.append((error.status, error.code))
     return got

@@ -191,6 +191,19 @@ async def test_a_header_with_an_underscore_is_refused(site: AsgiSite):
     assert (got.status, got.code) == (400, "request.malformed")
 
 
+async def test_an_app_may_read_a_request_without_a_body(site: AsgiSite):
+    """Looking for a body takes nothing from the app: it is told that there is none, and not that the client is gone."""
+    heard = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        heard.append(await receive())
+        await send(START)
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    await drive(site, app, http(), {"type": "http.request"})
+    assert heard == [{"type": "http.request", "body": b"", "more_body": False}]
+
+
 # --- frameworks -------------------------------------------------------------------------------------------------------
 
 

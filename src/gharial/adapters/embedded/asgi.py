@@ -88,9 +88,11 @@ class GharialMiddleware:
             if isinstance(replaced, Reply):
                 await answer.reply(replaced)
                 return
-            receive = _replay(replaced, receive)
+            body = replaced
             framing = ("content-length", "transfer-encoding")
-            headers = (*(h for h in headers if h[0] not in framing), ("content-length", str(len(replaced))))
+            headers = (*(h for h in headers if h[0] not in framing), ("content-length", str(len(body))))
+        if call.reads_requests:
+            receive = _replay(body, receive)
         await self._ask_app(_scope_for(scope, call, begun, headers), receive, answer)
 
     async def _ask_app(self, scope: Scope, receive: Receive, answer: _Answer) -> None:

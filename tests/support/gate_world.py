@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gharial.adapters.memory import MemoryPersonKeys
 from gharial.crypto.digest import credential_hash, person_digest
 from gharial.crypto.keyset import create_keyset
 from gharial.crypto.vault import Entry
 from gharial.gate.clients import ClientDirectory, new_client
+from gharial.gate.erasing import Eraser, spaces_of
 from gharial.gate.exchange import GateExchange
 from gharial.gate.identify import ApiKeySource, Identifier
 from gharial.gate.outcome import BodyMode, ForwardBody, ForwardHead, ForwardRequest, Refuse, RequestHead, ResponseHead
+from gharial.gate.people import PersonBook
 from gharial.gate.ports import Charge, ClientRecord, CredentialRecord
 from gharial.gate.publish import Publisher
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
@@ -240,6 +243,7 @@ class World:
         self.store = FakeStore()
         self.consent = FakeConsent()
         self.vault = FakeVault()
+        self.people = MemoryPersonKeys()
         self.woken = 0
         counter = itertools.count(1)
         random = _counting_random()
@@ -294,7 +298,7 @@ class World:
             incidents=incidents,
             store=self.store,
             consent=self.consent,
-            vault=TokenBook(self.vault, os.urandom),
+            vault=self._book(),
             audit=self.audit,
             clock=self.clock,
             limits=limits or Limits(),
@@ -315,6 +319,18 @@ class World:
             raise FileNotFoundError(reference)
         return self.decoys[reference]
 
+    def _book(self) -> TokenBook:
+        people = PersonBook(self.people, "default", os.urandom, self.clock.now_s)
+        return TokenBook(self.vault, os.urandom, people=people)
+
+    def eraser(self) -> Eraser:
+        """What erases people in this gate."""
+        assert self.services.vault.people is not None
+        policies = self.services.publisher.active.policies
+        return Eraser(
+            self.services.vault.people, lambda: self.services.keyset, lambda: spaces_of(policies.values()), str
+        )
+
     def _wake(self) -> None:
         self.woken += 1
 
@@ -326,7 +342,7 @@ class World:
         meter.load(self.store.charges)
         incidents = IncidentBook(new_bytes=_counting_random(), iso_time=str)
         incidents.load(self.store.incidents.values())
-        vault = TokenBook(self.vault, os.urandom)
+        vault = self._book()
         fresh.services = replace(self.services, meter=meter, incidents=incidents, vault=vault, counters=Counters())
         return fresh
 

@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gharial.adapters.metrics import CONTENT_TYPE
+from gharial.gate.erasing import Eraser, Who
 from gharial.gate.operate import ClientFacts, Operations
 from gharial.model.errors import AdminUnavailable, GharialError, RequestMalformed, problem_body
 from gharial.model.publication import PublicationRecord
@@ -43,6 +44,7 @@ def admin_app(
     recordings: Recordings,
     reload_keys: Callable[[], Awaitable[dict[str, Any]]],
     undo: Callable[[str], list[dict[str, Any]]],
+    eraser: Eraser,
 ) -> Starlette:
     """Return the ASGI application of the admin socket. `readiness` lists what keeps the gate from being ready.
 
@@ -115,6 +117,12 @@ def admin_app(
         await operations.revoke_client(request.path_params["name"])
         return JSONResponse({})
 
+    async def erase(request: Request) -> JSONResponse:
+        return JSONResponse(await eraser.erase(await _decoded(request, Who)))
+
+    async def forget(request: Request) -> JSONResponse:
+        return JSONResponse({"forgotten": await eraser.forget(await _decoded(request, Who))})
+
     async def get_incidents(_: Request) -> JSONResponse:
         return JSONResponse([asdict(incident) for incident in await operations.list_incidents()])
 
@@ -130,6 +138,8 @@ def admin_app(
         Route("/readyz", _guarded(get_readyz)),
         Route("/metrics", _guarded(get_metrics)),
         Route("/status", _guarded(get_status)),
+        Route("/people/erase", _guarded(erase), methods=["POST"]),
+        Route("/people/forget", _guarded(forget), methods=["POST"]),
         Route("/policies/publish", _guarded(publish), methods=["POST"]),
         Route("/policies/canary", _guarded(start_canary), methods=["POST"]),
         Route("/policies/canary/end", _guarded(end_canary), methods=["POST"]),

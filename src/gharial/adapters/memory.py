@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from gharial.crypto.subject import PersonKey
 from gharial.crypto.vault import Entry
 from gharial.gate.ports import Charge, ClientRecord, CredentialRecord, IncidentRecord
 from gharial.model.errors import AlreadyExists, NotFound, VaultUnavailable
@@ -135,3 +136,40 @@ class MemoryVault:
     async def find(self, tokens: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """See the port."""
         return {token: self._sealed[token] for token in tokens if token in self._sealed}
+
+
+class MemoryPersonKeys:
+    """Implements `gate.ports.PersonKeys`. What is made with its keys means nothing to any other process."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, PersonKey] = {}
+        self._handle_of: dict[str, bytes] = {}
+
+    async def keep(self, rows: Sequence[PersonKey]) -> Sequence[PersonKey]:
+        """See the port."""
+        return [self._rows[self._handle(row)] for row in rows]
+
+    async def find(self, handles: Sequence[bytes]) -> Mapping[bytes, PersonKey]:
+        """See the port."""
+        return {handle: self._rows[handle] for handle in handles if handle in self._rows}
+
+    async def erase(self, tombstones: Sequence[PersonKey]) -> Sequence[PersonKey]:
+        """See the port."""
+        for tombstone in tombstones:
+            handle = self._handle(tombstone)
+            row = self._rows[handle]
+            if row.erased_s is None:
+                self._rows[handle] = replace(row, wrapped=b"", erased_s=tombstone.erased_s)
+        return [self._rows[self._handle_of[tombstone.person]] for tombstone in tombstones]
+
+    async def forget(self, people: Sequence[str]) -> int:
+        """See the port."""
+        gone = [one for one in people if one in self._handle_of and self._rows[self._handle_of[one]].erased_s]
+        for person in gone:
+            del self._handle_of[person]
+        return len(gone)
+
+    def _handle(self, row: PersonKey) -> bytes:
+        handle = self._handle_of.setdefault(row.person, row.handle)
+        self._rows.setdefault(handle, row)
+        return handle

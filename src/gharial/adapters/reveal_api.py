@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gharial.adapters.admin import QuietServer, start_server
 from gharial.gate.headers import EXCHANGE_HEADER, refusal_headers
+from gharial.gate.people import Erased
 from gharial.gate.reveal import MAX_ITEMS, Begun, Clear, Item, Revealer
 from gharial.model.errors import (
     ConfigInvalid,
@@ -136,8 +137,13 @@ def _items_of(body: bytes) -> list[Item]:
     return [Item(value.tag, value.value) for value in wanted.values]
 
 
-def _written(exchange_id: str, revealed: Sequence[Clear | None]) -> bytes:
-    values = [{"error": "refused"} if clear is None else {"value": _json_of(clear)} for clear in revealed]
+def _written(exchange_id: str, revealed: Sequence[Clear | Erased | None]) -> bytes:
+    values: list[dict[str, object]] = []
+    for clear in revealed:
+        if isinstance(clear, Clear):
+            values.append({"value": _json_of(clear)})
+        else:
+            values.append({"error": "refused" if clear is None else "erased"})
     return msgspec.json.encode({"exchange": exchange_id, "values": values})
 
 

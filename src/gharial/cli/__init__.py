@@ -9,6 +9,7 @@ import click
 
 from gharial import __version__
 from gharial.cli.clients import clients
+from gharial.cli.erase import erase
 from gharial.cli.gateway import doctor, gate, status, up
 from gharial.cli.incidents import incidents
 from gharial.cli.keys import keys
@@ -38,7 +39,7 @@ def main() -> None:
 for command in (up, gate, status, doctor, init, keys, config, policy, record, clients, incidents, reveal, trace):
     main.add_command(command)
 
-for command in (protect, demo):
+for command in (protect, erase, demo):
     main.add_command(command)
 
 for command in (publish, history, rollback, canary, replay):

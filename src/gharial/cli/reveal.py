@@ -67,11 +67,14 @@ def reveal(
         progress=lambda done: note(f"{done:,} of {len(asked):,}") if sys.stderr.isatty() else None,
     )
     refused = sum(not one.tag for one in told)
+    erased = sum(one.erased for one in told)
     if as_json:
         _print_json(told)
     else:
-        rows = [[one.sealed[:_SHOWN], one.tag, _shown(one.value) if one.tag else "refused"] for one in told]
+        rows = [[one.sealed[:_SHOWN], one.tag, _outcome(one)] for one in told]
         print_table("", ["token or envelope", "tag", "value"], rows)
+    if erased:
+        note(f"{erased:,} of {len(told):,} are of people who were erased")
     if refused:
         fail(f"{refused:,} of {len(told):,} are refused: not of this caller, of another tag, or beyond what it may see")
 
@@ -84,13 +87,19 @@ def _print_json(told: Sequence[Told]) -> None:
 
     found = [
         {"sealed": one.sealed, "tag": one.tag, "value": one.value}
-        if one.tag
-        else {"sealed": one.sealed, "error": "refused"}
+        if one.tag and not one.erased
+        else {"sealed": one.sealed, "error": "erased" if one.erased else "refused"}
         for one in told
     ]
     # Not `json`: a Decimal stays the number that it is.
     encoded = msgspec.json.Encoder(decimal_format="number").encode(found)
     click.echo(msgspec.json.format(encoded, indent=2).decode())
+
+
+def _outcome(one: Told) -> str:
+    if one.erased:
+        return "erased"
+    return _shown(one.value) if one.tag else "refused"
 
 
 def _shown(value: object) -> str:

@@ -14,15 +14,16 @@ _PERSON_BYTES = 16
 _MAC_KEY_BYTES = 32
 
 
-def person_digest(keyset: Keyset, tenant: str, space: str, text: str) -> str:
+def person_digest(keyset: Keyset, tenant: str, space: str, text: str, key_id: int | None = None) -> str:
     """Return what stands for a person outside the exchange: 22 characters of base64url.
 
     The first 128 bits of HMAC-SHA256 (FIPS 198-1) over the NFC of the text without white space around it. The key hangs
-    on the keyset's oldest enabled key, so that a new primary does not make new people of known ones.
+    on the keyset's oldest enabled key, so that a new primary does not make new people of known ones; `key_id` names
+    another one. Raises KeyUnknown.
     """
     # Stripped after NFC, which turns some spaces into others. Lone surrogates are digested too: no person is left out.
     normal = text.strip() if text.isascii() else unicodedata.normalize("NFC", text).strip()
-    return to_base64url(_digest(keyset, Purpose.PERSON, tenant, space, normal)[:_PERSON_BYTES])
+    return to_base64url(_digest(keyset, Purpose.PERSON, tenant, space, normal, key_id)[:_PERSON_BYTES])
 
 
 def credential_hash(keyset: Keyset, credential: str) -> bytes:
@@ -61,15 +62,17 @@ def open_etag(keyset: Keyset, tenant: str, client: str, plan_digest: str, etag: 
     return plaintext.decode("utf-8", "surrogatepass")
 
 
-def _digest(keyset: Keyset, purpose: Purpose, tenant: str, tag: str, text: str) -> bytes:
+def _digest(keyset: Keyset, purpose: Purpose, tenant: str, tag: str, text: str, key_id: int | None = None) -> bytes:
     """Return HMAC-SHA256 of the text under the key that lasts.
 
     From a copy of one that has taken up its key: `hmac.digest` lets other threads run each time, which costs a busy
     event loop many times what it computes.
     """
     keyed = keyset.remember(
-        (hmac.HMAC, purpose, tenant, tag),
-        lambda: hmac.new(keyset.derive(purpose, tenant, tag, _MAC_KEY_BYTES, keyset.oldest_enabled_id), None, "sha256"),
+        (hmac.HMAC, purpose, tenant, tag, key_id),
+        lambda: hmac.new(
+            keyset.derive(purpose, tenant, tag, _MAC_KEY_BYTES, key_id or keyset.oldest_enabled_id), None, "sha256"
+        ),
     ).copy()
     keyed.update(text.encode("utf-8", "surrogatepass"))
     return keyed.digest()

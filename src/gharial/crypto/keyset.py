@@ -51,6 +51,9 @@ class Purpose(enum.StrEnum):
     SHIFT = "shift"
     VAULT = "vault"
     VAULT_LOOKUP = "vault_lookup"
+    PERSON_KEY = "person_key"
+    HANDLE = "handle"
+    RECEIPT = "receipt"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from gharial.crypto.encoding import find_base64url
 from gharial.crypto.keyset import Keyset, KeyState, Purpose, set_state
 from gharial.crypto.seal import HEADER_BYTES, SIV_BYTES, VERSION, get_siv
+from gharial.crypto.subject import find_sealed_token, is_subject_token, key_id_of
 from gharial.crypto.token import KIND_OF, PREFIX, Binding
 from gharial.crypto.vault import TOKEN_BYTES, find_token
 
@@ -112,17 +113,18 @@ class Tracer:
 
     def trace(self, token: bytes) -> Traced | Untraced:
         """Return for whom a token was made, or why it names nobody."""
-        if find_token(token.decode("ascii", "replace")) is not None:
+        text = token.decode("ascii", "replace")
+        if find_token(text) is not None:
             return Untraced(Stray.FROM_VAULT)
-        data = find_base64url(token[len(_PREFIX) :].decode("ascii")) if token.startswith(_PREFIX) else None
+        if is_subject_token(text):
+            return self._trace_of_person(text)
+        data = find_base64url(text[len(_PREFIX) :]) if token.startswith(_PREFIX) else None
         if data is None or len(data) <= HEADER_BYTES + SIV_BYTES or data[:1] != VERSION:
             return Untraced(Stray.NO_TOKEN)
         key_id = int.from_bytes(data[1:HEADER_BYTES], "big")
-        state = self._states.get(key_id)
-        if state is None:
-            return Untraced(Stray.UNKNOWN_KEY, key_id)
-        if state is KeyState.DESTROYED:
-            return Untraced(Stray.DESTROYED_KEY, key_id)
+        stray = self._find_stray(key_id)
+        if stray is not None:
+            return stray
         sealed = data[HEADER_BYTES:]
         contexts: dict[tuple[str, str], AESSIV] = {}
         for candidate in chain(tuple(reversed(self._lately.values())), self._all):
@@ -136,10 +138,32 @@ class Tracer:
             except InvalidTag:
                 continue
             if plaintext[:1] in KIND_OF:
-                self._lately.pop(binding, None)
-                self._lately[binding] = candidate
+                self._remember(candidate)
                 return Traced(binding, key_id)
         return Untraced(Stray.FITS_NOBODY, key_id)
+
+    def _trace_of_person(self, text: str) -> Traced | Untraced:
+        """Trace a token under a person's key: by its handle, so also when that key is destroyed."""
+        key_id = key_id_of(text)
+        stray = self._find_stray(key_id)
+        if stray is not None:
+            return stray
+        candidates = (*reversed(self._lately.values()), *self._all)
+        found = find_sealed_token(self._keyset, [candidate.binding for candidate in candidates], text)
+        if found is None:
+            return Untraced(Stray.FITS_NOBODY, key_id)
+        self._remember(_Candidate(found[0], [found[0].aad()]))
+        return Traced(found[0], key_id)
+
+    def _find_stray(self, key_id: int) -> Untraced | None:
+        state = self._states.get(key_id)
+        if state is None:
+            return Untraced(Stray.UNKNOWN_KEY, key_id)
+        return Untraced(Stray.DESTROYED_KEY, key_id) if state is KeyState.DESTROYED else None
+
+    def _remember(self, candidate: _Candidate) -> None:
+        self._lately.pop(candidate.binding, None)
+        self._lately[candidate.binding] = candidate
 
 
 @dataclass(frozen=True, slots=True)

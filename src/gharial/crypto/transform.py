@@ -20,6 +20,7 @@ from gharial.crypto.keyset import Keyset, Purpose, Random
 from gharial.crypto.mask import HIDDEN, KEEP_DOMAIN, mask, truncate
 from gharial.crypto.pseudonym import hex_masker, pseudonymiser, shift_of, substituter
 from gharial.crypto.seal import get_siv, header
+from gharial.crypto.subject import Subject, SubjectEncrypter, SubjectSealer
 from gharial.crypto.token import KIND_BYTE, PREFIX, Binding, Recipient, TokenScope, find_binding
 from gharial.crypto.vault import EntryMaker, Tokens, write_token
 from gharial.model.finding import Kind, Transform
@@ -109,11 +110,42 @@ class VaultTransform:
         return run
 
 
+class SubjectTransform:
+    """A step under a key of the person's own. As it is, a Transform for nobody: it redacts."""
+
+    __slots__ = ("_redact", "_write")
+
+    def __init__(self, redact: Transform, write: Callable[[Subject, Kind, bytes], str]) -> None:
+        """`write` makes the result of a value's type and UTF-8."""
+        self._redact = redact
+        self._write = write
+
+    def __call__(self, kind: Kind, text: str) -> tuple[Kind, str]:
+        """Redact."""
+        return self._redact(kind, text)
+
+    def through(self, tokens: Tokens) -> Transform:
+        """Return the step for one exchange; whoever was erased comes out redacted."""
+        redact, write, subject_of = self._redact, self._write, tokens.subject_of
+
+        def of(person: str) -> Transform:
+            def run(kind: Kind, text: str) -> tuple[Kind, str]:
+                data = find_utf8(text)
+                if kind is Kind.NULL or data is None:
+                    return redact(kind, text)
+                subject = subject_of(person)
+                return redact(kind, text) if subject is None else (Kind.STRING, write(subject, kind, data))
+
+            return run
+
+        return PersonalTransform(redact, of)
+
+
 def transforms_with_vault(transforms: Sequence[Transform], tokens: Tokens) -> Sequence[Transform]:
-    """Return the transforms with those of the vault bound to one exchange's tokens; the same where there are none."""
-    if not any(isinstance(transform, VaultTransform) for transform in transforms):
+    """Return the transforms, bound to one exchange's tokens and keys of people; the same where none needs these."""
+    if not any(isinstance(transform, VaultTransform | SubjectTransform) for transform in transforms):
         return transforms
-    return tuple(t.through(tokens) if isinstance(t, VaultTransform) else t for t in transforms)
+    return tuple(t.through(tokens) if isinstance(t, VaultTransform | SubjectTransform) else t for t in transforms)
 
 
 def transforms_for(plan: Plan, keyset: Keyset, recipient: Recipient, random: Random) -> tuple[Transform, ...]:
@@ -329,9 +361,13 @@ def _shift(text: str, by_days: int) -> str | None:
 
 def _token(maker: _Maker) -> Transform:
     binding, redact = maker.binding, maker.redact
-    source = maker.step.arg("from", "")
-    if not maker.knows("from", "scope") or source not in ("", "vault") or binding is None:
+    source, per = maker.step.arg("from", ""), maker.step.arg("per", "")
+    if not maker.knows("from", "per", "scope") or binding is None:
         return redact
+    if (source, per) not in (("", ""), ("vault", ""), ("", "subject")):
+        return redact
+    if per:
+        return SubjectTransform(redact, SubjectSealer(maker.keyset, binding).token)
     if source:
         return VaultTransform(redact, EntryMaker(maker.keyset, binding))
     key_id = maker.keyset.primary_id
@@ -368,8 +404,12 @@ def _fpe(maker: _Maker) -> Transform:
 
 
 def _encrypt(maker: _Maker) -> Transform:
-    if not maker.knows():
+    per = maker.step.arg("per", "")
+    if not maker.knows("per") or per not in ("", "subject"):
         return maker.redact
+    if per:
+        encrypter = SubjectEncrypter(maker.keyset, maker.recipient.tenant, maker.step.tag, maker.random)
+        return SubjectTransform(maker.redact, encrypter.envelope)
     return _keyed(maker, sealer(maker.keyset, maker.recipient.tenant, maker.step.tag, maker.random))
 
 

@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from gharial.crypto.encoding import find_base64url, to_base64url
 from gharial.crypto.keyset import Keyset, Purpose
 from gharial.crypto.seal import get_siv, header
+from gharial.crypto.subject import Subject
 from gharial.crypto.token import KIND_OF, PREFIX, Binding
 from gharial.model.errors import KeyUnknown, TokenRefused
 from gharial.model.finding import Kind
@@ -40,10 +41,13 @@ class Entry:
 
 
 class Tokens(Protocol):
-    """Where the steps of one exchange get random tokens from."""
+    """Where the steps of one exchange get random tokens and keys of people from."""
 
     def token_of(self, maker: EntryMaker, plain: bytes) -> bytes:
         """Return the token of a value: 16 bytes, always the same for the same maker and value."""
+
+    def subject_of(self, person: str) -> Subject | None:
+        """Return the key of a person, given by the digest; None for one who was erased."""
 
 
 class EntryMaker:

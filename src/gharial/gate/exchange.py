@@ -100,7 +100,7 @@ class GateExchange:
         # What is unknown is treated as the strictest: until a route is found, nothing may pass.
         self._kind = RouteKind.PROTECT
         self._policies = services.publisher.active
-        self._tokens = ExchangeTokens(services.vault)
+        self._tokens = ExchangeTokens(services.vault, lambda: self._keyset)
         self._request_people: tuple[tuple[str, str], ...] = ()
         self._masked = masked
         self._shown_to_watch = False
@@ -543,7 +543,7 @@ class GateExchange:
                 self._story.keep_body(body)
                 ledger = f"{self._prepared.plan.policy}#shadow"
                 # Tokens of an answer that goes out unchanged are nobody's: none of them is kept.
-                tokens = ExchangeTokens(self._s.vault, lasting=False)
+                tokens = ExchangeTokens(self._s.vault, lambda: self._keyset, lasting=False)
                 disclosure = await self._disclose(body, self._story.media, tokens, ledger=ledger)
             except GharialError as expected:
                 error = expected

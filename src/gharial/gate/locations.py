@@ -81,7 +81,8 @@ def _shown_param(prepared: Prepared, param: Param, value: str, tokens: Tokens) -
     step = prepared.plan.steps[index]
     if step.op is Op.CLEAR:
         return _clear_unless_budgeted(prepared, param, value, variant)
-    if step.op is not Op.TOKEN:
+    # Whose key a token of a path would need is not known here either.
+    if step.op is not Op.TOKEN or step.arg("per", ""):
         return None
     (transform,) = transforms_with_vault((prepared.transforms[index],), tokens)
     kind, text = transform(Kind.STRING, value)

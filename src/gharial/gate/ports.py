@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gharial.crypto.keyset_history import Known
+from gharial.crypto.subject import PersonKey
 from gharial.crypto.vault import Entry
 from gharial.gate.routes import RouteKind
 from gharial.model.incident import IncidentRecord as IncidentRecord
@@ -139,6 +140,31 @@ class Vault(Protocol):
 
     async def find(self, tokens: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """Return what is sealed under each of these tokens; those that are not known are missing."""
+
+
+class PersonKeys(Protocol):
+    """Keys of people, each wrapped. It can't use what it keeps.
+
+    All methods raise VaultUnavailable if they can't do all that is asked.
+    """
+
+    async def keep(self, rows: Sequence[PersonKey]) -> Sequence[PersonKey]:
+        """Return for each row, in order, what is kept of its person, durable when this returns.
+
+        That is the row itself where nothing was kept; else the older one, which may be of a destroyed key.
+        """
+
+    async def find(self, handles: Sequence[bytes]) -> Mapping[bytes, PersonKey]:
+        """Return what is kept under each of these handles; those that are not known are missing."""
+
+    async def erase(self, tombstones: Sequence[PersonKey]) -> Sequence[PersonKey]:
+        """Destroy the keys of these people, and return what is kept of each: the time of the first erasure stays.
+
+        Where nothing was kept, the tombstone is. When this returns, the wrapped keys are durably gone.
+        """
+
+    async def forget(self, people: Sequence[str]) -> int:
+        """Forget of whom the destroyed keys of these people were, so that they may get new ones; return how many."""
 
 
 class ProxyRoutes(Protocol):

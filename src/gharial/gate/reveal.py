@@ -15,13 +15,30 @@ from gharial.audit.reveal_record import RevealedValue, reveal_record
 from gharial.crypto import envelope
 from gharial.crypto.digest import person_digest
 from gharial.crypto.keyset import Keyset
+from gharial.crypto.subject import (
+    Sealed,
+    Subject,
+    find_sealed_envelope,
+    find_sealed_token,
+    is_subject_envelope,
+    is_subject_token,
+    open_with_subject,
+)
 from gharial.crypto.token import Recipient, TokenScope, find_binding, looks_like_token, open_token
 from gharial.crypto.vault import find_token, open_sealed
 from gharial.gate.outcome import Headers
+from gharial.gate.people import ERASED, Erased
 from gharial.gate.ports import Charge
 from gharial.gate.services import Services
 from gharial.model.caller import Caller
-from gharial.model.errors import CallerBlocked, GharialError, TokenRefused, TooManyCalls, UnknownCredential
+from gharial.model.errors import (
+    CallerBlocked,
+    GharialError,
+    TokenRefused,
+    TooManyCalls,
+    UnknownCredential,
+    VaultUnavailable,
+)
 from gharial.model.finding import Kind
 from gharial.model.plan import Op
 from gharial.policy.reveal import REVEAL_ROUTE
@@ -38,6 +55,7 @@ class RevealRefusal(enum.StrEnum):
 
     NO_RIGHT = "no_right"
     NOT_OPENED = "not_opened"
+    ERASED = "erased"
     BUDGET = "budget"
 
 
@@ -110,8 +128,10 @@ class Revealer:
             raise CallerBlocked
         return Begun(exchange_id, now_s, caller)
 
-    async def reveal(self, begun: Begun, items: Sequence[Item]) -> list[Clear | None]:
+    async def reveal(self, begun: Begun, items: Sequence[Item]) -> list[Clear | Erased | None]:
         """Return each value in clear, in the order of `items`; None for one that is refused.
+
+        ERASED stands for one that this caller might have had if its person had not been erased.
 
         Charges and the audit record are on disk when this returns. Raises GharialError, and nothing is revealed then;
         what was counted stays counted.
@@ -123,14 +143,27 @@ class Revealer:
         recipient = Recipient(caller.tenant, caller.client, caller.team)
         numbers = {number for item in items if item.tag in allowed and (number := find_token(item.value))}
         sealed = await self._s.vault.vault.find(sorted(numbers)) if numbers else {}
+        of_people = {
+            at: found
+            for at, item in enumerate(items)
+            if item.tag in allowed and (found := _find_sealed(keyset, recipient, item)) is not None
+        }
+        subjects = await self._find_subjects(keyset, of_people.values())
         whys: list[RevealRefusal | None] = []
         opened: list[Clear | None] = []
-        for item in items:
-            clear = _find_clear(keyset, recipient, item, sealed) if item.tag in allowed else None
+        erased: set[int] = set()
+        for at, item in enumerate(items):
+            clear = None
+            if at in of_people:
+                subject = subjects[of_people[at].handle]
+                clear = Clear(*open_with_subject(subject, of_people[at])) if isinstance(subject, Subject) else None
+                if isinstance(subject, Erased):
+                    erased.add(at)
+            elif item.tag in allowed:
+                clear = _find_clear(keyset, recipient, item, sealed)
             opened.append(clear)
-            whys.append(
-                RevealRefusal.NO_RIGHT if item.tag not in allowed else None if clear else RevealRefusal.NOT_OPENED
-            )
+            why = RevealRefusal.ERASED if at in erased else None if clear else RevealRefusal.NOT_OPENED
+            whys.append(RevealRefusal.NO_RIGHT if item.tag not in allowed else why)
         digests = [
             person_digest(keyset, caller.tenant, f"value:{item.tag}", clear.text) if clear else ""
             for item, clear in zip(items, opened, strict=True)
@@ -161,7 +194,16 @@ class Revealer:
         await self._make_durable(begun, charges, crossings, [record for record in records if record], len(items))
         self._s.counters.revealed.update(record.tag for record in records if record)
         self._s.counters.reveal_refused.update(why.value for why in whys if why)
-        return opened
+        return [ERASED if at in erased else clear for at, clear in enumerate(opened)]
+
+    async def _find_subjects(self, keyset: Keyset, sealed: Iterable[Sealed]) -> Mapping[bytes, Subject | Erased | None]:
+        handles = list(dict.fromkeys(one.handle for one in sealed))
+        people = self._s.vault.people
+        if not handles:
+            return {}
+        if people is None:
+            raise VaultUnavailable("there is no place for the keys of people here")
+        return await people.find(keyset, handles)
 
     def refuse(self, exchange_id: str, begun: Begun | None, error: GharialError) -> None:
         """Count and record a call that is refused as a whole."""
@@ -243,6 +285,17 @@ class Revealer:
             budgets_crossed=tuple(budgets_crossed),
             duration_ms=max(0.0, (now_s - started_s) * 1000),
         )
+
+
+def _find_sealed(keyset: Keyset, recipient: Recipient, item: Item) -> Sealed | None:
+    """Return what is under a person's key in a token that was made for this recipient, or an envelope of the tag."""
+    if is_subject_envelope(item.value):
+        return find_sealed_envelope(keyset, recipient.tenant, item.tag, item.value)
+    if not is_subject_token(item.value):
+        return None
+    bindings = [binding for scope in TokenScope if (binding := find_binding(recipient, item.tag, scope))]
+    found = find_sealed_token(keyset, bindings, item.value)
+    return None if found is None else found[1]
 
 
 def _find_clear(keyset: Keyset, recipient: Recipient, item: Item, kept: Mapping[bytes, bytes]) -> Clear | None:

@@ -9,13 +9,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gharial.crypto.keyset import Keyset
+from gharial.crypto.subject import Subject, find_sealed_token, is_subject_token, open_with_subject
 from gharial.crypto.token import Recipient, TokenScope, find_binding, open_token, seems_token
 from gharial.crypto.vault import find_token, open_sealed
 from gharial.gate.carriers import Change, rewrite_cookies, rewrite_headers, rewrite_query
 from gharial.gate.outcome import Headers
+from gharial.gate.people import Erased
 from gharial.gate.vault import ExchangeTokens
 from gharial.model.caller import Caller
-from gharial.model.errors import RequestMalformed, TokenRefused
+from gharial.model.errors import RequestMalformed, TokenErased, TokenRefused
 from gharial.model.finding import Kind
 from gharial.model.place import Carrier
 from gharial.model.plan import Param, Plan
@@ -107,8 +109,11 @@ class Opener(Change):
     def open(self, token: str, tags: Iterable[str]) -> tuple[Kind, str]:
         """Return type and text of the value, after trying every binding under which this caller could have the token.
 
-        Something else comes back while the vault lacks something. Raises TokenRefused.
+        Something else comes back while the vault lacks something. Raises TokenRefused; TokenErased for a token that is
+        this caller's own, of a person who was erased.
         """
+        if is_subject_token(token):
+            return self._open_of_person(token, tags)
         number = find_token(token)
         sealed = None if number is None else self._vault.find_sealed(number)
         if self._vault.lacks:
@@ -129,3 +134,21 @@ class Opener(Change):
                 self.counts[tag] = self.counts.get(tag, 0) + 1
                 return found
         raise TokenRefused
+
+    def _open_of_person(self, token: str, tags: Iterable[str]) -> tuple[Kind, str]:
+        bindings = [b for tag in tags for scope in TokenScope if (b := find_binding(self._recipient, tag, scope))]
+        found = find_sealed_token(self._keyset, bindings, token)
+        # The handle is authentic only for whom the token was made: nobody else learns that it was of an erased person.
+        if found is None:
+            raise TokenRefused
+        binding, sealed = found
+        subject = self._vault.find_subject(sealed.handle)
+        if self._vault.lacks:
+            return _STAND_IN
+        if isinstance(subject, Erased):
+            raise TokenErased
+        if not isinstance(subject, Subject):
+            raise TokenRefused
+        opened = open_with_subject(subject, sealed)
+        self.counts[binding.tag] = self.counts.get(binding.tag, 0) + 1
+        return opened

@@ -1,6 +1,6 @@
-"""Random tokens of one exchange: asked for by pure functions, fetched and kept in between.
+"""Random tokens and keys of people of one exchange: asked for by pure functions, fetched and kept in between.
 
-Steps and the opening of tokens can't wait for a vault. So they run, and what they lack is noted here; then all of it is
+Steps and the opening of tokens can't wait for a store. So they run, and what they lack is noted here; then all of it is
 asked for in one batch, and they run again. A result of a run that lacked something is thrown away.
 """
 
@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from gharial.crypto.keyset import Random, draw
+from gharial.crypto.keyset import Keyset, Random, draw
+from gharial.crypto.subject import Subject
 from gharial.crypto.vault import TOKEN_BYTES, EntryMaker
+from gharial.gate.people import Erased, PersonBook
 from gharial.gate.ports import Vault
 from gharial.model.errors import GharialError, VaultUnavailable
 
@@ -26,11 +28,14 @@ _T = TypeVar("_T")
 
 
 class TokenBook:
-    """What all exchanges of a gate share: the vault, and the tokens that were last handed out."""
+    """What all exchanges of a gate share: the vault, the tokens that were last handed out, and the keys of people."""
 
-    def __init__(self, vault: Vault, random: Random, max_known: int = MAX_KNOWN) -> None:
+    def __init__(
+        self, vault: Vault, random: Random, max_known: int = MAX_KNOWN, people: PersonBook | None = None
+    ) -> None:
         """`random` gives tokens (`os.urandom`)."""
         self.vault = vault
+        self.people = people
         self.random = random
         self._max_known = max_known
         self._known: dict[bytes, bytes] = {}
@@ -47,14 +52,20 @@ class TokenBook:
 
 
 class ExchangeTokens:
-    """The random tokens of one exchange, both ways. Implements `crypto.vault.Tokens`.
+    """The random tokens of one exchange, both ways, and keys of people. Implements `crypto.vault.Tokens`.
 
     With `lasting` false nothing is kept: the tokens look right, and mean nothing to anybody (for what is never sent).
     """
 
-    def __init__(self, book: TokenBook, *, lasting: bool = True) -> None:
+    def __init__(self, book: TokenBook, keyset: Callable[[], Keyset] | None = None, *, lasting: bool = True) -> None:
+        """`keyset` gives the one of the exchange; without it there are no keys of people."""
         self._book = book
+        self._keyset = keyset
         self._lasting = lasting
+        self._subjects: dict[str, Subject | None] = {}
+        self._people: dict[str, None] = {}
+        self._by_handle: dict[bytes, Subject | Erased | None] = {}
+        self._handles: dict[bytes, None] = {}
         self._tokens: dict[bytes, bytes] = {}
         self._lacking: dict[bytes, tuple[EntryMaker, bytes]] = {}
         self._sealed: dict[bytes, bytes | None] = {}
@@ -78,10 +89,30 @@ class ExchangeTokens:
             self._asked[token] = None
         return self._sealed.get(token)
 
+    def subject_of(self, person: str) -> Subject | None:
+        """See Tokens. Where it is not known yet, None comes back, and `lacks` becomes true."""
+        if person not in self._subjects:
+            known = self._book.people.find_known(person) if self._lasting and self._book.people else None
+            if known is None:
+                self._people[person] = None
+                return None
+            self._subjects[person] = known
+        return self._subjects[person]
+
+    def find_subject(self, handle: bytes) -> Subject | Erased | None:
+        """Return the key under a handle, None if there is none. Where it is not known yet, `lacks` becomes true."""
+        if handle not in self._by_handle:
+            known = self._book.people.find_known_handle(handle) if self._book.people else None
+            if known is None:
+                self._handles[handle] = None
+                return None
+            self._by_handle[handle] = known
+        return self._by_handle[handle]
+
     @property
     def lacks(self) -> bool:
         """True if something was asked for that is not here yet: what was made of it must not be used."""
-        return bool(self._lacking or self._asked)
+        return bool(self._lacking or self._asked or self._people or self._handles)
 
     async def run(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Return the result of a run that lacked nothing; all tokens in it are durable. The first may be the last.
@@ -108,8 +139,22 @@ class ExchangeTokens:
             batch = asked[start : start + BATCH]
             found = await self._book.vault.find(batch)
             self._sealed.update({token: found.get(token) for token in batch})
+        if self._people or self._handles:
+            await self._settle_people()
         self._lacking.clear()
         self._asked.clear()
+
+    async def _settle_people(self) -> None:
+        book = self._book.people
+        if book is None or self._keyset is None:
+            raise VaultUnavailable("there is no place for the keys of people here")
+        keyset, people, handles = self._keyset(), list(self._people), list(self._handles)
+        for start in range(0, len(people), BATCH):
+            self._subjects |= await book.keep(keyset, people[start : start + BATCH], lasting=self._lasting)
+        for start in range(0, len(handles), BATCH):
+            self._by_handle |= await book.find(keyset, handles[start : start + BATCH])
+        self._people.clear()
+        self._handles.clear()
 
     async def _keep(self, lacking: Sequence[tuple[bytes, tuple[EntryMaker, bytes]]]) -> None:
         drawn = draw(self._book.random, TOKEN_BYTES * len(lacking))

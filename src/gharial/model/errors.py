@@ -60,6 +60,13 @@ class TokenRefused(GharialError):
     title = "A token in the request is not valid"
 
 
+class TokenErased(GharialError):
+    """A token in the request is this caller's own, and the person whom it is about was erased."""
+
+    code, status, fault = "token.erased", 410, Fault.CALLER
+    title = "The person whom this is about was erased"
+
+
 # --- the request ------------------------------------------------------------------------------------------------
 
 

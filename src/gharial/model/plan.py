@@ -80,8 +80,9 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     `args` are pairs in the order of their names: mask: `keep` ("domain"), `first`, `last` (counts of characters), or
     `form` ("hex": keyed text of the digits of base 16) with `length` ("same": as long as the value);
     band: `width` (int), `unit` ("" or "y"); bucket: `bounds` ("18,65"); round: `to` (int, or a decimal as text);
-    truncate, postcode: `chars`; date_shift: `days`, `scope`; token, pseudonym: `scope` ("client", "team", "all"); fpe:
-    `alphabet`, `check`, `length`, `scope`; substitute: `list` (of `Plan.lists`), `scope`; any: `type` (the tag's).
+    truncate, postcode: `chars`; date_shift: `days`, `scope`; token: `from` ("vault"), `per` ("subject"), `scope`
+    ("client", "team", "all"); encrypt: `per`; pseudonym: `scope`; fpe: `alphabet`, `check`, `length`, `scope`;
+    substitute: `list` (of `Plan.lists`), `scope`; any: `type` (the tag's).
     `tag` is the leaf tag that the result is bound to; `rule` names what decided ("grant:support-view",
     "never:eu-stays", "default", "unlisted"). `rank` orders the steps of one plan by strictness, the stricter the
     higher: where several cells meet one value at run time (`Extra`), the step of the highest rank holds.

@@ -4,9 +4,10 @@
 
 * of one technique, what shows fewer characters, or is coarser, or is for fewer recipients, is stricter;
 * month < year < bands of years, for they tell the same thing more and more coarsely;
-* token < token(from=vault) < fpe < encrypt, as far as the recipients are the same: a token may be sent back by whom it
-  was made for, and one from the vault does not tell the value's length; a value of fpe may be sent back by nobody, and
-  an encrypted one does not even tell what is equal;
+* token < token(from=vault) < token(per=subject) < fpe < encrypt < encrypt(per=subject), as far as the recipients are
+  the same: a token may be sent back by whom it was made for; one from the vault does not tell the value's length; one
+  of a person's own key dies with that key; a value of fpe may be sent back by nobody, and an encrypted one does not
+  even tell what is equal;
 * pseudonym < substitute likewise: several values share a substitute.
 
 For the rest it can't be told (`compare` gives None). How techniques are written stands in `technique_syntax`.
@@ -77,7 +78,6 @@ _LEVELS = (
 _LEVEL_OF: Mapping[Op, int] = {op: level for level, ops in enumerate(_LEVELS) for op in ops}
 # The most open technique of the next level: what two of one level that can't be ordered are raised to.
 _TOKEN_FOR_ALL = Technique(Op.TOKEN, (("scope", "all"),))
-_ENCRYPT = Technique(Op.ENCRYPT)
 
 
 def compare(a: Technique, b: Technique) -> int | None:
@@ -200,9 +200,14 @@ def _scope(technique: Technique) -> int:
     return SCOPES.index(str(technique.get("scope", SCOPES[0])))
 
 
-def is_vaulted(technique: Technique) -> bool:
-    """Return whether its results are random, and told back by the vault."""
-    return technique.op is Op.TOKEN and technique.get("from") == "vault"
+def is_per_subject(technique: Technique) -> bool:
+    """Return whether its results are made with a key of the person's own, and die with it."""
+    return technique.get("per") == "subject"
+
+
+def _of_one_op(technique: Technique) -> int:
+    """Return which of the tokens, or of the two ways to encrypt, it is: 0 the most open."""
+    return 2 if is_per_subject(technique) else int(technique.get("from") == "vault")
 
 
 def _narrower_scope(a: Technique, b: Technique) -> str:
@@ -217,16 +222,17 @@ def _with_scope(technique: Technique, scope: str) -> Technique:
 def _join_keyed(stronger: Op, beyond: Technique) -> Callable[[Technique, Technique], Technique]:
     """Make the join of a level in which any two of `stronger` that differ in more than scope have none but `beyond`.
 
-    Of the weaker one there are at most two for each scope: from the vault, the stricter one, and not.
+    Those of `beyond`'s own operation, and for each scope those of the weaker one, are a chain (`_of_one_op`).
     """
 
     def run(a: Technique, b: Technique) -> Technique:
-        if beyond in (a, b):
-            return beyond
+        strictest = [technique for technique in (a, b) if technique.op is beyond.op]
+        if strictest:
+            return max(strictest, key=_of_one_op)
         scope = _narrower_scope(a, b)
         strong = {_with_scope(technique, scope) for technique in (a, b) if technique.op is stronger}
         if not strong:
-            return _with_scope(max(a, b, key=is_vaulted), scope)
+            return _with_scope(max(a, b, key=_of_one_op), scope)
         return strong.pop() if len(strong) == 1 else beyond
 
     return run
@@ -236,7 +242,7 @@ _JOINS: tuple[Callable[[Technique, Technique], Technique], ...] = (
     _same,
     _join_masks,
     _join_generalised,
-    _join_keyed(Op.FPE, _ENCRYPT),
+    _join_keyed(Op.FPE, Technique(Op.ENCRYPT)),
     _join_keyed(Op.SUBSTITUTE, REDACT),
     _same,
     _same,
@@ -258,7 +264,7 @@ def _sort_mask(technique: Technique) -> tuple[object, ...]:
 
 
 def _sort_keyed(rank: int) -> Callable[[Technique], tuple[object, ...]]:
-    return lambda technique: (rank, is_vaulted(technique), _scope(technique))
+    return lambda technique: (rank, _of_one_op(technique), _scope(technique))
 
 
 _SORT_KEYS: Mapping[Op, Callable[[Technique], tuple[object, ...]]] = {

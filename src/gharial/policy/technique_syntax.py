@@ -129,13 +129,26 @@ def _scoped(name: str, args: str | None) -> Technique:
 
 
 def _token(name: str, args: str | None) -> Technique:
-    given = _named(name, args, ("from", "scope"))
+    given = _named(name, args, ("from", "per", "scope"))
     scope = ("scope", _scope(name, given))
+    per = _per(name, given)
     if "from" not in given:
-        return Technique(Op.TOKEN, (scope,))
+        return Technique(Op.TOKEN, (*per, scope))
     if given["from"] != "vault":
         raise TechniqueError("token knows only from=vault (random tokens); without it tokens are computed")
+    if per:
+        raise TechniqueError("a token is from=vault or per=subject, not both: only per=subject dies with the person")
     return Technique(Op.TOKEN, (("from", "vault"), scope))
+
+
+def _encrypt(name: str, args: str | None) -> Technique:
+    return Technique(Op.ENCRYPT, _per(name, _named(name, args, ("per",))))
+
+
+def _per(name: str, given: dict[str, str]) -> tuple[tuple[str, str | int], ...]:
+    if given.get("per", "subject") != "subject":
+        raise TechniqueError(f"{name} knows only per=subject (a key for each person, which can be destroyed)")
+    return (("per", "subject"),) if "per" in given else ()
 
 
 def _fpe(name: str, args: str | None) -> Technique:
@@ -216,7 +229,7 @@ _PARSERS: dict[str, Callable[[str, str | None], Technique]] = {
     "date_shift": _date_shift,
     "token": _token,
     "fpe": _fpe,
-    "encrypt": _plain,
+    "encrypt": _encrypt,
     "pseudonym": _scoped,
     "substitute": _substitute,
     "redact": _plain,
@@ -233,8 +246,9 @@ EXAMPLES = {name: name for name in _PARSERS} | {
     "truncate": "truncate(4)",
     "postcode": "postcode(3)",
     "date_shift": "date_shift(30)",
-    "token": "token(scope=team) or token(from=vault)",
+    "token": "token(scope=team), token(from=vault) or token(per=subject)",
     "fpe": "fpe, fpe(check=luhn) or fpe(alphabet=alnum)",
+    "encrypt": "encrypt or encrypt(per=subject)",
     "pseudonym": "pseudonym(scope=team)",
     "substitute": "substitute(cities)",
 }

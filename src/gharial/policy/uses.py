@@ -11,7 +11,7 @@ from gharial.policy.grants import Grant
 from gharial.policy.guardrails import Guardrail
 from gharial.policy.suggest import did_you_mean
 from gharial.policy.tags import Tag
-from gharial.policy.technique import Technique
+from gharial.policy.technique import Technique, is_per_subject
 
 _OF_DATES = frozenset({Op.MONTH, Op.YEAR, Op.DATE_SHIFT})
 _OF_NUMBERS = frozenset({Op.BUCKET, Op.ROUND})
@@ -71,6 +71,9 @@ def find_doubtful(uses: Iterable[Use], tags: Mapping[str, Tag], file: str) -> It
         of_numbers = op in _OF_NUMBERS or (op is Op.BAND and not of_dates)
         if op is Op.DATE_SHIFT and not has_subject:
             what = f"{use.rule} shifts dates by person, but no tag has a subject: every date is redacted"
+            yield Problem(file, use.line, use.column, what)
+        if is_per_subject(use.technique) and not has_subject:
+            what = f"{use.rule} uses keys of people, but no tag has a subject: every value is redacted"
             yield Problem(file, use.line, use.column, what)
         for tag in use.tags:
             declared = tags[tag].type if tag in tags else ""

@@ -37,10 +37,12 @@ from gharial.crypto.digest import credential_hash
 from gharial.crypto.keyset import Keyset
 from gharial.gate.clients import ClientDirectory
 from gharial.gate.datasets import Datasets
+from gharial.gate.erasing import Eraser, spaces_of
 from gharial.gate.exchange import GateExchange
 from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
 from gharial.gate.keyring import Keyring
 from gharial.gate.operate import Operations, random_id, status
+from gharial.gate.people import PersonBook
 from gharial.gate.ports import Audit, Store, Vault
 from gharial.gate.publish import Publisher
 from gharial.gate.publishing import Publishing, Readiness
@@ -56,7 +58,7 @@ from gharial.wiring.facts import Facts, open_facts
 from gharial.wiring.log import Log, make_log, tell_crashes
 from gharial.wiring.publications import FilePublications, run_policy_tests
 from gharial.wiring.recordings import FileRecordings
-from gharial.wiring.vaults import open_vault
+from gharial.wiring.vaults import open_vault, person_keys_in
 from gharial.wiring.watching import keep_watching, make_watching, save_watching, watch_file_of
 from gharial.wiring.world import SystemClock, iso_time, random_bytes
 
@@ -169,6 +171,7 @@ async def _serve(
         recordings,
         lambda: _take_keys(keyring, log),
         lambda incident_id: _undo(services, incident_id, log),
+        make_eraser(services),
     )
     admin, admin_task = await serve_admin(app, files.admin_socket)
     api_server, api_task = await _serve_api(settings, services, log)
@@ -305,7 +308,9 @@ async def build_services(
         incidents=incidents,
         store=store,
         consent=facts.consent,
-        vault=TokenBook(vault, random_bytes),
+        vault=TokenBook(
+            vault, random_bytes, people=PersonBook(person_keys_in(store), settings.tenant, random_bytes, clock.now_s)
+        ),
         audit=audit,
         clock=clock,
         limits=Limits(
@@ -319,6 +324,16 @@ async def build_services(
         iso_time=iso_time,
         wake_alarms=wake_alarms,
         watching=make_watching(files, publisher, incidents, clock, watch_file),
+    )
+
+
+def make_eraser(services: Services) -> Eraser:
+    """Return what destroys keys of people in this gate."""
+    people = services.vault.people
+    assert people is not None  # noqa: S101 - see build_services
+    publisher = services.publisher
+    return Eraser(
+        people, lambda: publisher.keyset, lambda: spaces_of(publisher.active.policies.values()), services.iso_time
     )
 
 

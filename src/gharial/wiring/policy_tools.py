@@ -10,7 +10,8 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from gharial.adapters.files import MAX_POLICY_BYTES
-from gharial.crypto.keyset import Keyset, create_keyset
+from gharial.crypto.keyset import KEY_BYTES, Keyset, create_keyset
+from gharial.crypto.subject import HANDLE_BYTES, Subject
 from gharial.crypto.token import Recipient
 from gharial.crypto.transform import transforms_by_scope, transforms_for, transforms_with_vault
 from gharial.crypto.vault import TOKEN_BYTES, EntryMaker
@@ -230,9 +231,13 @@ class _ThrowawayTokens:
 
     def __init__(self) -> None:
         self._tokens: dict[bytes, bytes] = {}
+        self._subjects: dict[str, Subject] = {}
 
     def token_of(self, maker: EntryMaker, plain: bytes) -> bytes:
         return self._tokens.setdefault(maker.lookup(plain), random_bytes(TOKEN_BYTES))
+
+    def subject_of(self, person: str) -> Subject | None:
+        return self._subjects.setdefault(person, Subject(random_bytes(HANDLE_BYTES), random_bytes(KEY_BYTES)))
 
 
 def _find_variant(plan: Plan, holds: frozenset[int], crossed: int) -> int:

@@ -32,11 +32,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What came back: `tag` is empty where the value was refused under every tag."""
+    """What came back: `tag` is empty where the value was refused under every tag; `erased`: there is none any more."""
 
     sealed: str
     tag: str
     value: object = field(default=None, repr=False)
+    erased: bool = False
 
 
 def read_asked(stream: BinaryIO, tags: Sequence[str]) -> list[Asked]:
@@ -101,6 +102,8 @@ def reveal_all(
             for one, answer in zip(batch, api.reveal(values, headers), strict=True):
                 if "error" not in answer:
                     told[one.sealed] = Told(one.sealed, one.tags[0], answer["value"])
+                elif answer["error"] == "erased":
+                    told[one.sealed] = Told(one.sealed, one.tags[0], erased=True)
                 elif len(one.tags) > 1:
                     later.append(Asked(one.sealed, one.tags[1:]))
                 else:

@@ -8,11 +8,11 @@ from typing import Any
 
 from gharial.adapters.consent import Trouble
 from gharial.adapters.files import load_secret
-from gharial.adapters.memory import MemoryStore, MemoryVault
+from gharial.adapters.memory import MemoryPersonKeys, MemoryStore, MemoryVault
 from gharial.adapters.postgres import parse_postgres_url
-from gharial.adapters.store import SqliteStore, SqliteVault
+from gharial.adapters.store import SqlitePersonKeys, SqliteStore, SqliteVault
 from gharial.adapters.vault_postgres import PostgresVault
-from gharial.gate.ports import Vault
+from gharial.gate.ports import PersonKeys, Store, Vault
 from gharial.model.errors import ConfigInvalid, Problem
 from gharial.settings import Settings, VaultPostgres
 from gharial.wiring.facts import told
@@ -48,6 +48,11 @@ def open_vault(settings: Settings, base: Path, store: SqliteStore | MemoryStore,
     if settings.vault is None:
         return OpenVault(SqliteVault(store), trouble)
     return OpenVault(open_postgres(settings.vault.postgres, base, trouble), trouble)
+
+
+def person_keys_in(store: Store) -> PersonKeys:
+    """Return where the keys of people are kept: in the store itself; for a store in memory, in memory."""
+    return SqlitePersonKeys(store) if isinstance(store, SqliteStore) else MemoryPersonKeys()
 
 
 def open_postgres(found: VaultPostgres, base: Path, trouble: Trouble) -> PostgresVault:

@@ -4,7 +4,8 @@ Holds no policy and no decision: what is charged, and what opens an incident, is
 """
 
 from gharial.adapters.store.look import check_store
+from gharial.adapters.store.person_keys import SqlitePersonKeys
 from gharial.adapters.store.sqlite import SqliteStore, open_store
 from gharial.adapters.store.vault import SqliteVault
 
-__all__ = ["SqliteStore", "SqliteVault", "check_store", "open_store"]
+__all__ = ["SqlitePersonKeys", "SqliteStore", "SqliteVault", "check_store", "open_store"]

@@ -74,6 +74,15 @@ STEPS: tuple[Step, ...] = (
             lookup BLOB PRIMARY KEY, token BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        # Keys of people, wrapped; see person_keys.py for why they stand alone.
+        "CREATE TABLE person_key (number INTEGER PRIMARY KEY, wrapped BLOB NOT NULL)",
+        # Whose they are; without `number` somebody of whom there was none when he was erased.
+        """CREATE TABLE person (
+            handle BLOB PRIMARY KEY, digest TEXT NOT NULL, number INTEGER, created_s REAL NOT NULL, erased_s REAL
+        ) WITHOUT ROWID""",
+        "CREATE UNIQUE INDEX person_digest ON person (digest) WHERE digest <> ''",
+    ),
 )
 
 

@@ -323,6 +323,7 @@ def _connect(path: Path, token: str) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves data in the drive's cache
         db.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
         db.execute("PRAGMA trusted_schema = OFF")
         migrate(db, version)
         db.execute("INSERT INTO owner VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET token = excluded.token", (token,))

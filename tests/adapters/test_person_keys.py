@@ -168,7 +168,7 @@ async def test_kill_9_between_loses_no_key_and_brings_none_back(tmp_path: Path):
     data = bytes_of(tmp_path)
     copy = tmp_path / "copy"
     copy.mkdir()
-    for file in tmp_path.glob("gharial.db*"):
+    for file in sorted(tmp_path.glob("gharial.db*")):  # noqa: ASYNC240
         shutil.copy(file, copy)
     store = open_store(copy / "gharial.db")
     rows = {number: a_row(f"p{number}") for number in seen}

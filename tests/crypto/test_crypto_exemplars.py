@@ -13,6 +13,15 @@ from gharial.crypto.kek import LocalKek, PassphraseKek
 from gharial.crypto.keyfile import unwrap_keyset
 from gharial.crypto.keyset import Purpose, parse_kek
 from gharial.crypto.pseudonym import pseudonymiser, shift_of, substituter
+from gharial.crypto.receipt import verify_receipt
+from gharial.crypto.subject import (
+    PersonKey,
+    SubjectSealer,
+    find_sealed_envelope,
+    find_sealed_token,
+    find_subject,
+    open_with_subject,
+)
 from gharial.crypto.token import Binding, open_token, seal_token
 from gharial.model.finding import Kind
 
@@ -81,3 +90,21 @@ def test_one_way_results_of_version_1_are_made_again():
     assert pseudonymiser(keyset, binding)(Kind.STRING, "Ann") == exemplar["pseudonym"]
     assert substituter(keyset, binding, exemplar["choices"])(Kind.STRING, "Ann") == exemplar["substitute"]
     assert shift_of(keyset, binding, "AAAAAAAAAAAAAAAAAAAAAA", 30) == exemplar["shift_days"]
+
+
+def test_what_was_made_with_a_persons_key_is_opened():
+    """The wrapped key, a token, which is made again, an envelope and a receipt of version 1."""
+    exemplar, keyset = read_exemplar("person/v1/number.json")
+    row = exemplar["row"]
+    key = PersonKey(row["person"], bytes.fromhex(row["handle"]), bytes.fromhex(row["wrapped"]), 1.0)
+    subject = find_subject(keyset, exemplar["tenant"], key)
+    binding = Binding(**exemplar["binding"])
+    token = find_sealed_token(keyset, [binding], exemplar["token"])
+    envelope = find_sealed_envelope(keyset, exemplar["tenant"], binding.tag, exemplar["envelope"])
+    assert subject is not None
+    assert token is not None
+    assert envelope is not None
+    want = (Kind(exemplar["kind"]), exemplar["text"])
+    assert open_with_subject(subject, token[1]) == want == open_with_subject(subject, envelope)
+    assert SubjectSealer(keyset, binding).token(subject, want[0], want[1].encode()) == exemplar["token"]
+    assert verify_receipt(keyset, exemplar["receipt"])

@@ -6,12 +6,15 @@ import json
 import random
 from pathlib import Path
 
+from gharial.crypto.digest import person_digest
 from gharial.crypto.envelope import sealer
 from gharial.crypto.fpe import Format, Fpe
 from gharial.crypto.kek import LocalKek, PassphraseKek
 from gharial.crypto.keyfile import wrap_keyset
 from gharial.crypto.keyset import KeyState, Purpose, create_keyset, new_kek, parse_kek, rotate, set_state
 from gharial.crypto.pseudonym import pseudonymiser, shift_of, substituter
+from gharial.crypto.receipt import sign_receipt
+from gharial.crypto.subject import SubjectEncrypter, SubjectSealer, find_subject, new_person_key
 from gharial.crypto.token import Binding, seal_token
 from gharial.model.finding import Kind
 
@@ -125,7 +128,40 @@ def write_keyed() -> None:
     write_new(HERE / "pseudonym" / "v1" / "one_way.json", file | content)
 
 
+def write_person() -> None:
+    """A person's wrapped key, what is made with it, and a receipt."""
+    source = random.Random(400).randbytes
+    kek_text = new_kek(source)
+    keyset = rotate(create_keyset(source, 1_795_000_000), source, 1_795_086_400)
+    file = {"key_file": wrap_keyset(keyset, LocalKek(parse_kek(kek_text)), source).decode("ascii"), "kek": kek_text}
+    row = new_person_key(keyset, "default", person_digest(keyset, "default", "customer", "42"), source, 1_795_000_000.0)
+    subject = find_subject(keyset, "default", row)
+    assert subject is not None
+    encrypter = SubjectEncrypter(keyset, "default", "account", source)
+    content = {
+        "tenant": "default",
+        "row": {"person": row.person, "handle": row.handle.hex(), "wrapped": row.wrapped.hex()},
+        "binding": BINDING,
+        "kind": "n",
+        "text": "1.10e2",
+        "token": SubjectSealer(keyset, Binding(**BINDING)).token(subject, Kind.NUMBER, b"1.10e2"),
+        "envelope": encrypter.envelope(subject, Kind.NUMBER, b"1.10e2"),
+        "receipt": sign_receipt(
+            keyset,
+            {
+                "tenant": "default",
+                "space": "customer",
+                "people": [row.person],
+                "keys": [row.handle.hex()],
+                "erased": "2026-11-18T00:00:00.000Z",
+            },
+        ),
+    }
+    write_new(HERE / "person" / "v1" / "number.json", file | content)
+
+
 if __name__ == "__main__":
+    write_person()
     write_keysets()
     write_tokens()
     write_keyed()

@@ -141,7 +141,7 @@ async def test_after_erasure_the_token_says_erased_to_its_own_client_alone():
 
 
 async def test_an_erased_person_stays_redacted_until_that_is_forgotten():
-    """New data of the person is redacted, without an error; forgotten, there is a new key, and the old token is dead."""
+    """New data is redacted, without an error; once forgotten there is a new key, and the old token stays dead."""
     world = a_world()
     token = await show(world)
     await world.eraser().erase(ANN)
@@ -204,15 +204,12 @@ async def test_reveal_says_erased():
 
 
 async def test_envelopes_of_one_value_differ():
-    """As those of `encrypt`; null stays null, and what has no UTF-8 is redacted."""
+    """As those of `encrypt`; null stays null."""
     world = a_world()
     records = [record(email=email) for email in ("x", "x", None, True)]
     emails = [one["email"] for one in (await world.call("/customers", records, as_="acme-billing")).json]
     assert emails[0] != emails[1]
     assert [str(email)[:4] for email in emails] == ["enc_", "enc_", "None", "enc_"]
-    body = b'{"customerId": "ann", "accountNumber": "\\ud800", "email": "\\ud800"}'
-    seen = (await world.call("/customers", Answer(body), as_="acme-billing")).json
-    assert (seen["accountNumber"], seen["email"]) == ("[redacted]", "[redacted]")
 
 
 async def test_nobodys_value_is_redacted_and_of_several_people_always_the_same_one_counts():

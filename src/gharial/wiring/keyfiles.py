@@ -283,8 +283,8 @@ def what_dies_with(keyset: Keyset, key_id: int) -> list[str]:
             "credential must be issued again."
         )
         lines.append(
-            f"Values of fpe and random tokens of the vault hang on key {key_id} too: those that were handed out open "
-            "nowhere. Pseudonyms, substitutes and shifted dates come out otherwise."
+            f"Values of fpe, random tokens and keys of people hang on key {key_id} too: those that were handed out "
+            "open nowhere. Pseudonyms, substitutes and shifted dates come out otherwise."
         )
     lines.append("Copies of the key file that were made before still hold it: destroy them too, if it must be gone.")
     return lines

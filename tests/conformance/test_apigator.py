@@ -544,3 +544,31 @@ async def test_a_call_leaves_its_line_in_the_audit(world: World):
     line = await until(look)
     assert (line["client"], line["route"], line["outcome"]) == ("app", "manifest:Employee", "forward")
     assert "Quendolyn" not in json.dumps(line)
+
+
+async def test_a_published_policy_holds_from_the_next_data_set_on(world: World):
+    """Manifests follow publications like routes; one that opens a mode of shadow closes the manifest."""
+    file = world.home.base / "policies" / "strict.yaml"
+    before = file.read_text()
+    sent = '{"id":"1","firstName":"Ann"}'
+    try:
+        file.write_text(
+            before.replace("version: 3", "version: 4").replace("show: { public: clear }", "show: { public: redact }")
+        )
+        said = await world.home.cli("policy", "publish")
+        assert said.status == 0, said
+        reply = await world.protect(sent, "Default", manifestName="Strict", restrictedText="no")
+        assert (reply.data["id"], reply.headers["gharial-decision"]) == ("no", "Default;policy=strict;version=4")
+        file.write_text(before.replace("version: 3", "version: 5").replace("mode: enforce", "mode: shadow"))
+        assert (await world.home.cli("policy", "publish")).status == 0
+        assert (await world.protect(sent, "Default", manifestName="Strict")).status == 409
+    finally:
+        file.write_text(before.replace("version: 3", "version: 6"))
+        await world.home.cli("policy", "publish")
+
+
+async def test_a_large_data_set_comes_back_whole(world: World):
+    """One that is worked on beside the others; each of its values is protected."""
+    sent = json.dumps([{"id": str(n), "firstName": f"Ann {n}"} for n in range(5_000)])
+    found = (await world.protect(sent, restrictedText="no")).data
+    assert found == [{"id": str(n), "firstName": "no"} for n in range(5_000)]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 from urllib.parse import unquote_plus
 
@@ -38,6 +39,8 @@ TOKEN_PATH = "/apigator/identity/v1/token"  # noqa: S105 - a path
 DATASET_PATH = "/apigator/protect/v1/dataset"
 MAX_FORM_BYTES = 10_000
 MAX_RESTRICTED_CHARS = 256
+MAX_HELD_BYTES = 128_000_000
+"""Bytes of all data sets that are under way; more are refused."""
 
 _FORM = "application/x-www-form-urlencoded"
 _BEARER = re.compile(r"bearer[ ]+([A-Za-z0-9._~+/=-]{1,512})[ ]*", re.IGNORECASE)
@@ -79,6 +82,7 @@ class ApigatorApi:
         self._new_id = new_id
         self._log = log
         self._under_way = 0
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -144,12 +148,30 @@ class ApigatorApi:
         media_type = _MEDIA.get(_single(request, "x-data-set-type").strip().upper())
         if media_type is None:
             raise RequestUnreadable
-        ask = _ask_of(await _read(request, 2 * self._max_bytes), media_type)
-        protected = await self._datasets.protect(admitted, ask)
+        with self._holding() as hold:
+            ask = _ask_of(await _read(request, 2 * self._max_bytes, hold), media_type)
+            protected = await self._datasets.protect(admitted, ask)
         told = {**api_headers(protected.exchange_id), "gharial-decision": protected.decision}
         if protected.withheld:
             told["gharial-withheld"] = ",".join(protected.withheld)
         return Response(msgspec.json.encode({"dataSet": protected.text}), headers=told, media_type=JSON)
+
+    @contextmanager
+    def _holding(self) -> Iterator[Callable[[int], None]]:
+        """Count the bytes of one call as long as it is under way. What is given raises GateFull for too many of all."""
+        own = 0
+
+        def hold(size: int) -> None:
+            nonlocal own
+            own += size
+            self._held_bytes += size
+            if self._held_bytes > max(MAX_HELD_BYTES, 2 * self._max_bytes):
+                raise GateFull
+
+        try:
+            yield hold
+        finally:
+            self._held_bytes -= own
 
 
 def _ask_of(body: bytes, media_type: str) -> Ask:
@@ -203,7 +225,11 @@ def _form(body: bytes) -> dict[str, list[str]] | None:
     return found
 
 
-async def _read(request: Request, limit: int) -> bytes:
+def _hold_little(_: int) -> None:
+    """Forms are small: nobody counts them."""
+
+
+async def _read(request: Request, limit: int, hold: Callable[[int], None] = _hold_little) -> bytes:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media not in ("", JSON, _FORM) or "content-encoding" in request.headers:
         raise RequestUnreadable
@@ -211,6 +237,7 @@ async def _read(request: Request, limit: int) -> bytes:
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for chunk in request.stream():
+                hold(len(chunk))
                 body += chunk
                 if len(body) > limit:
                     raise RequestTooLarge

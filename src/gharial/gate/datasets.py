@@ -11,7 +11,7 @@ import enum
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
@@ -26,6 +26,7 @@ from gharial.gate.exchange import GateExchange
 from gharial.gate.facts import check_stated
 from gharial.gate.outcome import BodyMode, Headers, RequestHead
 from gharial.gate.publish import Prepared
+from gharial.gate.publishing import find_unrunnable
 from gharial.gate.reopen import find_sealed
 from gharial.gate.reveal import MAX_ITEMS, Begun, Clear, Rate, Revealer
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
@@ -38,6 +39,8 @@ from gharial.model.errors import (
     GharialError,
     ManifestUnfit,
     ManifestUnknown,
+    PolicyInvalid,
+    Problem,
     RequestMalformed,
     TooManyCalls,
     UnknownCredential,
@@ -46,6 +49,8 @@ from gharial.model.plan import Mode, Op, Unlisted
 from gharial.payload.media import Media, choose_reader
 from gharial.payload.quoted import is_quoted_singly, to_json
 from gharial.payload.unlisted import find_unlisted
+from gharial.policy.checks import check_policy
+from gharial.policy.document import Policy
 from gharial.policy.job import Job
 
 TOKEN_S = 3600
@@ -101,6 +106,20 @@ def manifest_rule(manifest: Manifest) -> RouteRule:
     """Return what stands for a route in plans, audit and incidents of a manifest; no route can be called so."""
     path = f"/apigator/{quote(manifest.name, safe='')}"
     return RouteRule(f"manifest:{manifest.name}", parse_template(f"POST {path}"), RouteKind.PROTECT, manifest.policy)
+
+
+def check_manifests(manifests: Iterable[Manifest], routes: RouteTable, policies: Mapping[str, Policy]) -> None:
+    """Raise PolicyInvalid where a manifest can't do with these policies: its tags clash, or a selector can't be run."""
+    problems: list[Problem] = []
+    for manifest in manifests:
+        policy = policies.get(manifest.policy)
+        if policy is not None:
+            # The other routes of the policy have the parameters that its tags may speak of.
+            rules = [*(rule for rule in routes.rules if rule.policy == policy.name), manifest_rule(manifest)]
+            covered = {rule.name: rule.template.params for rule in rules}
+            problems.extend(check_policy(policy, covered) or find_unrunnable(policy, covered))
+    if problems:
+        raise PolicyInvalid(problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +258,7 @@ class Datasets:
             await self._check_active(manifest, ask.snapshot)
             job = _job_of(ask, manifest)
             media = choose_reader((("content-type", ask.media_type),))
-            data = _data_of(ask)
+            data = await off_loop(lambda: _data_of(ask), len(ask.text))
         opened: dict[tuple[str, str], Clear] = {}
         reopens = ask.job in _REOPENS
         exchange = GateExchange(self._s, caller, masked=masked, job=job, opened=opened if reopens else None)
@@ -252,7 +271,7 @@ class Datasets:
             body = await protect_document(exchange, head, data, ask.media_type)
         except GharialError as error:
             raise _of_the_data(error) from None
-        return self._protected(exchange, ask, data, body)
+        return await off_loop(lambda: _protected(exchange, ask, data, body), len(data))
 
     def _identify(self, admitted: Admitted, ask: Ask) -> Caller:
         stated = check_stated(ask.country, ask.claims)
@@ -266,7 +285,7 @@ class Datasets:
         """
         policy = self._s.publisher.active.policies.get(manifest.policy)
         if policy is None or policy.mode is not Mode.ENFORCE:
-            raise ManifestUnfit("the manifest's policy is in shadow mode")
+            raise ManifestUnfit("the manifest's policy is in shadow mode, or not there any more")
         if not snapshot:
             return
         at_s = parse_time_s(snapshot)
@@ -297,16 +316,6 @@ class Datasets:
                     opened[item.tag, item.value] = clear
         return opened
 
-    def _protected(self, exchange: GateExchange, ask: Ask, data: bytes, body: bytes) -> Protected:
-        plan, disclosure = exchange.prepared.plan, exchange.disclosure
-        withheld: tuple[str, ...] = ()
-        if disclosure is not None and disclosure.rewritten.unlisted and plan.unlisted is not Unlisted.PASS:
-            # Names of XML elements are not told: how many there were is on record.
-            withheld = find_unlisted(plan, data) if ask.media_type == JSON else ("?",)
-        decision = f"{ask.job.value};policy={plan.policy};version={plan.version}"
-        printed = msgspec.json.format(body, indent=2) if ask.media_type == JSON else body
-        return Protected(printed.decode(), exchange.exchange_id, decision, withheld)
-
     # --- what is told ---------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -326,6 +335,17 @@ class Datasets:
         story = Story(self._s)
         story.method, story.caller, story.status = "POST", caller, error.status
         story.tell_quietly("refuse", error)
+
+
+def _protected(exchange: GateExchange, ask: Ask, data: bytes, body: bytes) -> Protected:
+    plan, disclosure = exchange.prepared.plan, exchange.disclosure
+    withheld: tuple[str, ...] = ()
+    if disclosure is not None and disclosure.rewritten.unlisted and plan.unlisted is not Unlisted.PASS:
+        # Names of XML elements are not told: how many there were is on record.
+        withheld = find_unlisted(plan, data) if ask.media_type == JSON else ("?",)
+    decision = f"{ask.job.value};policy={plan.policy};version={plan.version}"
+    printed = msgspec.json.format(body, indent=2) if ask.media_type == JSON else body
+    return Protected(printed.decode(), exchange.exchange_id, decision, withheld)
 
 
 def _job_of(ask: Ask, manifest: Manifest) -> Job:

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from gharial.adapters.watch_file import WatchFile
 from gharial.crypto.digest import credential_hash
 from gharial.crypto.keyset import Keyset
 from gharial.gate.clients import ClientDirectory
-from gharial.gate.datasets import Datasets
+from gharial.gate.datasets import Datasets, check_manifests
 from gharial.gate.erasing import Eraser, spaces_of
 from gharial.gate.exchange import GateExchange
 from gharial.gate.identify import ApiKeySource, Identifier, JwtSource
@@ -51,6 +51,7 @@ from gharial.gate.services import Counters, Services
 from gharial.gate.vault import TokenBook
 from gharial.model.errors import GharialError
 from gharial.model.finding import Limits
+from gharial.policy.document import Policy
 from gharial.settings import Jwt, Settings
 from gharial.watch.incidents import IncidentBook
 from gharial.watch.meter import BudgetBook
@@ -144,6 +145,10 @@ async def _serve(
         found = {**_extra(settings, server, audit, facts), "vault": vault.report()}
         return {**found, "keys": keyring.report(), "proxy": {"in_step": step.taken}}
 
+    def check(policies: Mapping[str, Policy]) -> None:
+        services.watching.check(policies)
+        check_manifests(manifests_of(settings), services.routes, policies)
+
     readiness = Readiness()
     step = Step()
     keep = active.keep if active is not None else _keep_nothing
@@ -156,7 +161,7 @@ async def _serve(
         readiness,
         keep,
         proxy,
-        check=services.watching.check,
+        check=check,
     )
     publications = FilePublications(files, publishing, services.publisher)
     await publications.remember_start(active.texts.policies if active is not None else None)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gharial.adapters.files import policy_files
+from gharial.adapters.files import manifests_of, policy_files
+from gharial.gate.datasets import manifest_rule
 from gharial.gate.routes import parse_template
 from gharial.model.errors import Invalid, PolicyInvalid, Problem
 from gharial.model.plan import Plan
@@ -66,6 +67,8 @@ def check_files(files: Sequence[Path], config_path: Path | None) -> list[PolicyR
         for route in settings.routes:
             if route.policy is not None:
                 routes.setdefault(route.policy, {})[route.route] = parse_template(route.match).params
+        for manifest in manifests_of(settings):
+            routes.setdefault(manifest.policy, {})[manifest_rule(manifest).name] = ()
         files = files or list(policy_files(settings, config_path.resolve().parent))
     return [_check_file(file, routes) for file in files]
 

@@ -14,8 +14,10 @@ from support.effort import examples
 from support.gate_world import FakeVault
 
 from gharial.crypto.keyset import create_keyset
-from gharial.crypto.token import Binding, seal_token
+from gharial.crypto.token import Binding, Recipient, seal_token
+from gharial.crypto.transform import transforms_for
 from gharial.gate.incoming import resolve_body
+from gharial.gate.sending import Sending
 from gharial.gate.tokens import Opener
 from gharial.gate.vault import ExchangeTokens, TokenBook
 from gharial.model.caller import Caller
@@ -152,6 +154,11 @@ def with_tokens(
     return sent, value if here else sent, True
 
 
+def run(plan: Plan, body: bytes, opener: Opener) -> bytes | None:
+    transforms = transforms_for(plan, KEYSET, Recipient("t", "acme"), os.urandom)
+    return resolve_body(plan, RequestFormat.JSON, body, Limits(), opener, transforms)
+
+
 @given(st.data(), st.lists(st.sampled_from(PATHS), min_size=1, max_size=3, unique=True).map(lambda p: tuple(sorted(p))))
 @settings(max_examples=examples(1000))
 def test_tokens_open_where_a_path_leads_and_nowhere_else(data: st.DataObject, paths: tuple[str, ...]):
@@ -159,12 +166,12 @@ def test_tokens_open_where_a_path_leads_and_nowhere_else(data: st.DataObject, pa
     often = data.draw(st.sampled_from((st.just(True), st.booleans())))
     sent, arrives, pure = with_tokens(data.draw(values()), (), paths, data.draw, often)
     body = written(sent).encode()
-    opener = Opener(KEYSET, CALLER, ExchangeTokens(TokenBook(FakeVault(), os.urandom)))
-    came = resolve_body(plan_of(paths, guarded=False), RequestFormat.JSON, body, Limits(), opener)
+    opener = Opener(KEYSET, CALLER, ExchangeTokens(TokenBook(FakeVault(), os.urandom)), Sending((), ()))
+    came = run(plan_of(paths, guarded=False), body, opener)
     assert read(body if came is None else came) == arrives
     assert (came is None) == (sent == arrives)
     try:
-        came = resolve_body(plan_of(paths, guarded=True), RequestFormat.JSON, body, Limits(), opener)
+        came = run(plan_of(paths, guarded=True), body, opener)
     except TokenRefused:
         assert not pure
     else:

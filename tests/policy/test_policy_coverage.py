@@ -49,6 +49,13 @@ def test_a_test_touches_what_it_wants_something_of():
     assert touched(BASE, give=both, want={"note": "redacted"}) == {("care", "-", "any", "note")}
 
 
+def test_a_tag_of_requests_alone_is_not_counted():
+    """A test is about an answer, in which such a tag finds nothing."""
+    sending = BASE | {"tags": BASE["tags"] | {"note": {"find": "$.rows[*].note", "in": "request"}}}
+    assert {tag for row in cover(read(sending)).rows for tag in row.untouched} == {"email"}
+    assert touched(sending, give={"email": "a", "note": "b"}, want={"note": "dropped"}) == set()
+
+
 def test_facts_count_for_every_name_they_fit():
     """A caller told by facts is whoever these facts make it; only one who is nobody else counts as anyone."""
     assert touched(BASE, **{"as": {"role": "care"}}) == {("care", "support", "any", "email")}

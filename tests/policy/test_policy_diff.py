@@ -221,6 +221,18 @@ def test_reidentifying_is_told():
     ]
 
 
+def test_how_values_are_sent_to_the_api_is_told():
+    """Protecting a value on its way is stricter than sending it as it came; another technique is compared with it."""
+    sending = BASE | {"tags": BASE["tags"] | {"email": {"find": ["$..email", "query:email"], "in": "request"}}}
+    found = [c for c in diff_policies(read(BASE), read(sending)).changes if "sent to the API" in c.before]
+    assert {(c.direction, c.tag, c.place) for c in found} == {
+        (Direction.STRICTER, "email", "bodies of requests"),
+        (Direction.STRICTER, "email", "query:email"),
+    }
+    back = [c for c in diff_policies(read(sending), read(BASE)).changes if "sent to the API" in c.before]
+    assert {c.direction for c in back} == {Direction.MORE_OPEN}
+
+
 def test_what_was_not_compared_is_said():
     """A bound on the classes of callers is told, never a silent pass."""
     found = diff_policies(read(BASE), read(BASE | {"unlisted_fields": "redact"}), max_classes=1)

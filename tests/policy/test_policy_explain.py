@@ -152,3 +152,13 @@ def test_places_in_requests_say_what_happens_to_tokens_and_all_else():
     assert (found["query:id"].technique, found["query:id"].rule) == ("as sent", "tag")
     others = {e.place: e for e in explain(policy, {"role": ("other",)})}
     assert others["query:email"].technique == "refused"
+
+
+def test_what_is_sent_to_the_api_is_explained_by_its_direction():
+    """Bodies, parameters and lines of requests are named as such, with what the API gets and the rule that says so."""
+    email = {"find": ["$..email", "query:email", "header:X-Email"], "in": ["request", "response"]}
+    policy = GUARDED | {"tags": GUARDED["tags"] | {"email": email}}
+    found = {e.place: e for e in explain(policy, {}) if "sent to the upstream" in e.why}
+    assert set(found) == {"$..email of requests", "query:email", "header:x-email"}
+    # Nobody is known in a request, so the guardrail acts.
+    assert {(e.technique, e.rule) for e in found.values()} == {("redact", "never:eu")}

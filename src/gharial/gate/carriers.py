@@ -16,9 +16,10 @@ from urllib.parse import quote, unquote_to_bytes
 
 from gharial.gate.headers import all_values
 from gharial.gate.outcome import Headers
-from gharial.model.errors import RequestMalformed, TokenRefused
+from gharial.gate.sending import GONE, Gone
+from gharial.model.errors import GharialError, RequestMalformed, TokenRefused
 from gharial.model.place import fold_name
-from gharial.model.plan import Param
+from gharial.model.plan import NONE, Param
 
 MAX_PARAMETERS = 1_000
 """Parameters of a query or form, and cookies of a request, that are looked at; with more it is refused.
@@ -32,8 +33,11 @@ MAX_DECODINGS = 5
 class Change(Protocol):
     """What is done with the values that are found."""
 
-    def resolve(self, param: Param, text: str) -> str | None:
-        """Return what stands in place of a value, or None: it stays. Raises TokenRefused."""
+    def resolve(self, param: Param, text: str) -> str | Gone | None:
+        """Return what stands in place of a value; None: it stays, GONE: it goes, and its name too.
+
+        Raises TokenRefused.
+        """
 
     def refuse_alike(self, param: Param, text: str, *, same: bool) -> None:
         """Raise if this value may not stand where some servers would find `param`.
@@ -61,6 +65,7 @@ def rewrite_query(
         raise RequestMalformed("there are too many parameters to be judged")
     find = find or params.get
     parts = query.split("&")
+    gone: set[int] = set()
     changed = False
     for at, part in enumerate(parts):
         raw_name, _, raw_value = part.partition("=")
@@ -73,17 +78,20 @@ def rewrite_query(
         if param is None:
             continue
         text = change.resolve(param, _decoded(raw_value))
-        if text is not None:
+        if text is GONE:
+            gone.add(at)
+        elif text is not None:
             changed = True
-            parts[at] = f"{raw_name}={quote(_printable(text), safe='')}"
-    return "&".join(parts) if changed else None
+            parts[at] = f"{raw_name}={quote(_printable(text, param), safe='')}"
+    return "&".join(part for at, part in enumerate(parts) if at not in gone) if changed or gone else None
 
 
 def rewrite_headers(headers: Headers, params: Mapping[str, Param], removed: Collection[str], change: Change) -> Headers:
-    """Return the headers to set, one for each name of which a value changed.
+    """Return the headers to set, one for each name of which a value changed; "" where nothing of it is left.
 
     Several values of one name are joined by commas, which means the same (RFC 9110, section 5.2). Raises TokenRefused
-    for a value that can't be one header's: empty, with control characters, blanks around it, or a comma.
+    (RequestMalformed for one that is protected) for a value that can't be one header's: empty, with control characters,
+    blanks around it, or a comma.
     """
     found: list[tuple[str, str]] = []
     for name, param in params.items():
@@ -92,8 +100,9 @@ def rewrite_headers(headers: Headers, params: Mapping[str, Param], removed: Coll
         values = all_values(headers, name)
         texts = [change.resolve(param, value.strip(" \t")) for value in values]
         if any(text is not None for text in texts):
-            pairs = zip(values, texts, strict=True)
-            found.append((name, ", ".join(value if text is None else _header_value(text) for value, text in pairs)))
+            pairs = [(value, text) for value, text in zip(values, texts, strict=True) if not isinstance(text, Gone)]
+            written = [value if text is None else _header_value(text, param) for value, text in pairs]
+            found.append((name, ", ".join(written)))
     for name, value in headers:
         # To a server that hands headers on as variables, `x_account` and `x-account` are one.
         alike = params.get(name.replace("_", "-"))
@@ -103,15 +112,16 @@ def rewrite_headers(headers: Headers, params: Mapping[str, Param], removed: Coll
 
 
 def rewrite_cookies(headers: Headers, params: Mapping[str, Param], change: Change) -> Headers:
-    """Return the one `cookie` header to set, or nothing if no cookie changed.
+    """Return the one `cookie` header to set, "" if no cookie is left, or nothing if no cookie changed.
 
-    Raises TokenRefused for a value that can't be a cookie's (RFC 6265, section 4.1.1, or empty), and RequestMalformed
-    for more than MAX_PARAMETERS cookies.
+    Raises TokenRefused (RequestMalformed for one that is protected) for a value that can't be a cookie's (RFC 6265,
+    section 4.1.1, or empty), and RequestMalformed for more than MAX_PARAMETERS cookies.
     """
     joined = ";".join(all_values(headers, "cookie"))
     if joined.count(";") + joined.count(",") >= MAX_PARAMETERS:
         raise RequestMalformed("there are too many cookies to be judged")
     parts = [part.strip(" \t") for part in joined.split(";")]
+    gone: set[int] = set()
     changed = False
     for at, part in enumerate(parts):
         raw_name, _, raw_value = part.partition("=")
@@ -125,10 +135,13 @@ def rewrite_cookies(headers: Headers, params: Mapping[str, Param], change: Chang
         if param is None:
             continue
         text = change.resolve(param, raw_value.strip(" \t"))
-        if text is not None:
+        if text is GONE:
+            gone.add(at)
+        elif text is not None:
             changed = True
-            parts[at] = f"{name}={_cookie_value(text)}"
-    return (("cookie", "; ".join(parts)),) if changed else ()
+            parts[at] = f"{name}={_cookie_value(text, param)}"
+    left = [part for at, part in enumerate(parts) if at not in gone]
+    return (("cookie", "; ".join(left)),) if changed or gone else ()
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -221,24 +234,31 @@ def _words_of(name: str) -> Iterator[str]:
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
-def _printable(text: str) -> str:
+def _printable(text: str, param: Param) -> str:
     """Return the text, which holds no control characters. Raises TokenRefused."""
-    if any(char < " " or "\x7f" <= char < "\xa0" for char in text):
-        raise TokenRefused("a resolved token holds control characters")
+    if any(char < " " or "\x7f" <= char < "\xa0" or "\ud800" <= char < "\ue000" for char in text):
+        raise _unwritable(param, "holds control characters")
     return text
 
 
-def _header_value(text: str) -> str:
+def _unwritable(param: Param, why: str) -> GharialError:
+    """Return what is wrong with a value that can't be sent: a token's, or one that is protected on its way."""
+    if param.step != NONE:
+        return RequestMalformed(f"what stands for a protected value {why}")
+    return TokenRefused(f"a resolved token {why}")
+
+
+def _header_value(text: str, param: Param) -> str:
     """Return the text as a header's value, its UTF-8 bytes spelled as latin-1."""
     if not text or text != text.strip() or "," in text:
-        raise TokenRefused("a resolved token can't be written as one header value")
-    return _printable(text).encode("utf-8").decode("latin-1")
+        raise _unwritable(param, "can't be written as one header value")
+    return _printable(text, param).encode("utf-8").decode("latin-1")
 
 
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]+")
 
 
-def _cookie_value(text: str) -> str:
+def _cookie_value(text: str, param: Param) -> str:
     if not _COOKIE_VALUE.fullmatch(text):
-        raise TokenRefused("a resolved token can't be written as a cookie's value")
+        raise _unwritable(param, "can't be written as a cookie's value")
     return text

@@ -16,6 +16,7 @@ import msgspec
 
 from gharial.crypto.digest import open_etag, person_digest, seal_etag
 from gharial.crypto.keyset import Keyset
+from gharial.crypto.transform import transforms_with_vault
 from gharial.gate.disclose import Disclosure, disclose, off_loop
 from gharial.gate.headers import (
     EXCHANGE_HEADER,
@@ -46,6 +47,7 @@ from gharial.gate.probing import refuse_probing
 from gharial.gate.publish import Prepared
 from gharial.gate.reopen import Opened, reopening
 from gharial.gate.routes import RouteKind, RouteRule, check_request_line, replace_params
+from gharial.gate.sending import Sending
 from gharial.gate.services import Services
 from gharial.gate.story import Story
 from gharial.gate.tokens import Opener, Resolved, resolve_tokens
@@ -164,7 +166,7 @@ class GateExchange:
         accept = narrow_accept_encoding(all_values(head.headers, "accept-encoding"))
         conditions = resolve_conditions(head.headers, head.method, self._open_etag)
         # Removals come first: of a header that was resolved nothing but what is set here goes on.
-        remove |= {name for name, _ in resolved.headers}
+        remove |= {name for name, _ in resolved.headers} | {*resolved.gone}
         set_headers = (("accept-encoding", accept), *conditions, *resolved.headers, *extra)
         return ForwardRequest(target, set_headers, tuple(sorted(remove)))
 
@@ -216,11 +218,15 @@ class GateExchange:
     async def _resolve(
         self, prepared: Prepared, params: Mapping[str, str], head: RequestHead, removed: Collection[str]
     ) -> Resolved:
-        """Open this caller's tokens, and note whom path and query name."""
+        """Open this caller's tokens, protect what is sent otherwise, and note whom path and query name."""
         query = head.target.partition("?")[2]
+        # In shadow nothing of this is sent: without a vault its steps redact.
+        shadow = self._kind is RouteKind.SHADOW
+        transforms = prepared.transforms if shadow else transforms_with_vault(prepared.transforms, self._tokens)
+        sending = Sending(prepared.plan.steps, transforms)
 
         async def resolve() -> Resolved:
-            self._opener = Opener(self._keyset, self._caller, self._tokens)
+            self._opener = Opener(self._keyset, self._caller, self._tokens, sending)
             return resolve_tokens(prepared.plan, params, query, head.headers, removed, self._opener)
 
         resolved = await self._tokens.run(resolve)
@@ -250,7 +256,7 @@ class GateExchange:
         return self._story.prepared
 
     async def on_request_body(self, body: bytes) -> ForwardBody | Refuse:
-        """Open tokens in a request's body, where the policy looks for them."""
+        """Open tokens in a request's body, and protect what is sent otherwise, where the policy looks for them."""
         found, self._awaited = self._awaited, None
         if found is None or not body:
             return ForwardBody()
@@ -259,10 +265,11 @@ class GateExchange:
             if plan is None or opener is None:
                 raise ProtocolViolation("a body is awaited, and nothing says how it is read")
             counted = dict(opener.counts)
+            transforms = transforms_with_vault(self._prepared.incoming, self._tokens)
 
             def resolve() -> bytes | None:
                 opener.recount(counted)
-                return resolve_body(plan, found, body, limits, opener)
+                return resolve_body(plan, found, body, limits, opener, transforms)
 
             return ForwardBody(await self._tokens.run(lambda: off_loop(resolve, len(body))))
         except GharialError as error:

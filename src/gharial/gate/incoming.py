@@ -1,20 +1,23 @@
-"""Bodies of requests: a caller's own tokens in them become real values before the upstream sees them.
+"""Bodies of requests: a caller's own tokens in them become real values, and protected ones what the plan says.
 
-By the plan's `incoming`, which says where; what is no token there stays as it came, unless only tokens may come.
+By the plan's `incoming`, which says where; what is no token there stays as it came, unless only tokens may come. What
+is protected on its way is rewritten as it would be in an answer.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import assert_never
 from urllib.parse import unquote_plus
 
 import msgspec
 
 from gharial.crypto.token import seems_token
-from gharial.gate.carriers import rewrite_query
+from gharial.gate.carriers import Change, rewrite_query
 from gharial.gate.headers import first_value
 from gharial.gate.outcome import Headers
+from gharial.gate.sending import Gone, Sending
 from gharial.gate.tokens import Opener
 from gharial.model.errors import (
     BodyMalformed,
@@ -32,13 +35,13 @@ from gharial.model.errors import (
 )
 from gharial.model.finding import Kind, Limits, Transform
 from gharial.model.place import Carrier, fold_name
-from gharial.model.plan import NONE, NOWHERE, Param, Plan, Step
+from gharial.model.plan import NONE, NOWHERE, Op, Param, Plan, Step
 from gharial.payload.charset import Charset
 from gharial.payload.json_text import WHITE_SPACE
 from gharial.payload.media import Format, Media, RequestFormat, choose_request_format
 from gharial.payload.program import Program, State
 from gharial.payload.rewrite import open_body
-from gharial.policy.incoming import DEMANDED
+from gharial.policy.incoming import DEMANDED, is_sending, protects_bodies
 
 BODY_DIGESTS = frozenset(["content-digest", "content-md5", "digest", "repr-digest"])
 """Headers of a request that would no longer fit its body."""
@@ -54,7 +57,7 @@ def choose_format(plan: Plan, headers: Headers, limits: Limits) -> RequestFormat
 
     Raises RequestUnreadable for a type, charset or coding that can't be read, and RequestTooLarge where the head says
     so already. A JSON Patch names fields in values, where no plan looks for them: it is refused where only tokens may
-    come.
+    come, or values are protected.
     """
     length = first_value(headers, "content-length")
     if length is not None and length.isdecimal() and int(length) > limits.body_bytes:
@@ -63,13 +66,27 @@ def choose_format(plan: Plan, headers: Headers, limits: Limits) -> RequestFormat
         found = choose_request_format(headers)
     except (MediaUnreadable, CodingUnknown) as error:
         raise RequestUnreadable(str(error)) from None
-    if found is RequestFormat.JSON_PATCH and any(step.rule == DEMANDED for step in plan.steps):
-        raise RequestUnreadable("a JSON Patch, where only tokens may come")
+    if found is RequestFormat.JSON_PATCH and (_demands(plan) or protects_bodies(plan)):
+        raise RequestUnreadable("a JSON Patch, where only tokens may come, or values are protected")
     return found
 
 
-def resolve_body(plan: Plan, found: RequestFormat, body: bytes, limits: Limits, opener: Opener) -> bytes | None:
-    """Return the body with this caller's tokens turned into real values, or None if it stays as it is.
+def _demands(plan: Plan) -> bool:
+    return any(step.rule == DEMANDED for step in plan.steps)
+
+
+def resolve_body(
+    plan: Plan,
+    found: RequestFormat,
+    body: bytes,
+    limits: Limits,
+    opener: Opener,
+    transforms: Sequence[Transform],
+) -> bytes | None:
+    """Return the body as it is sent on, or None if it stays as it is.
+
+    This caller's tokens are real values in it, and what is protected is as `transforms`, one for each step of the plan,
+    make it. While the opener's vault lacks something, the result, or what was raised, is of no use.
 
     Raises TokenRefused as `tokens.resolve_tokens` does, RequestTooLarge, and RequestMalformed for what can't be read in
     one way only: grammar, a name twice in an object that is opened, too deep, too many values.
@@ -77,9 +94,9 @@ def resolve_body(plan: Plan, found: RequestFormat, body: bytes, limits: Limits, 
     try:
         match found:
             case RequestFormat.JSON | RequestFormat.JSON_PATCH:
-                return _resolve_json(plan, body, limits, opener)
+                return _resolve_json(plan, body, limits, opener, transforms)
             case RequestFormat.FORM:
-                return _resolve_form(plan, body, limits, opener)
+                return _resolve_form(plan, body, limits, _InForm(opener, Sending(plan.steps, transforms)))
             case _:
                 assert_never(found)
     except BodyTooLarge as error:
@@ -91,15 +108,21 @@ def resolve_body(plan: Plan, found: RequestFormat, body: bytes, limits: Limits, 
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 
-def _resolve_json(plan: Plan, body: bytes, limits: Limits, opener: Opener) -> bytes | None:
+def _resolve_json(
+    plan: Plan, body: bytes, limits: Limits, opener: Opener, transforms: Sequence[Transform]
+) -> bytes | None:
     reader = open_body(plan, Media(Format.JSON, charset=Charset.UTF8), body, limits)
     scopes = reader.survey()
-    if any(step.rule == DEMANDED for step in plan.steps):
+    if _demands(plan):
         _refuse_shapes(plan, body)
     before = sum(opener.counts.values())
-    rewritten = reader.finish([0] * len(scopes), [_opening(step, opener) for step in plan.steps])
-    # Without a token the bytes stay: a plain text in a tagged place would only be spelled otherwise.
-    return rewritten.body if sum(opener.counts.values()) > before else None
+    pairs = zip(plan.steps, transforms, strict=True)
+    runs = [transform if is_sending(step) else _opening(step, opener) for step, transform in pairs]
+    rewritten = reader.finish([0] * len(scopes), runs)
+    opened = sum(opener.counts.values()) > before
+    hidden = rewritten.changed and protects_bodies(plan)
+    # Else the bytes stay: a plain text in a place of tokens would only be spelled otherwise.
+    return rewritten.body if opened or hidden else None
 
 
 def _opening(step: Step, opener: Opener) -> Transform:
@@ -153,7 +176,24 @@ def _decoded(text: bytes) -> object:
 # --- forms --------------------------------------------------------------------------------------------------------
 
 
-def _resolve_form(plan: Plan, body: bytes, limits: Limits, opener: Opener) -> bytes | None:
+class _InForm(Change):
+    """What is done with the parameters of a form; their steps are those of the plan of bodies."""
+
+    def __init__(self, opener: Opener, sending: Sending) -> None:
+        self._opener, self._sending = opener, sending
+
+    def resolve(self, param: Param, text: str) -> str | Gone | None:
+        if param.step != NONE and not param.only_tokens:
+            return self._opener.send(param, text, self._sending)
+        return self._opener.resolve(param, text)
+
+    def refuse_alike(self, param: Param, text: str, *, same: bool) -> None:
+        if param.step != NONE and self._sending.hides(param.step):
+            raise RequestMalformed("a field is spelled almost like one whose value is protected on its way")
+        self._opener.refuse_alike(msgspec.structs.replace(param, step=NONE), text, same=same)
+
+
+def _resolve_form(plan: Plan, body: bytes, limits: Limits, change: Change) -> bytes | None:
     """A form is one object, whose members are its parameters (application/x-www-form-urlencoded, WHATWG URL, 5)."""
     if len(body) > limits.body_bytes:
         raise BodyTooLarge(f"longer than {limits.body_bytes} bytes")
@@ -170,7 +210,7 @@ def _resolve_form(plan: Plan, body: bytes, limits: Limits, opener: Opener) -> by
         if fold_name(unquote_plus(name)) == "_charset_" and unquote_plus(value).lower() not in ("utf-8", "utf8"):
             raise RequestMalformed("a form says that it is not UTF-8")
     here, anywhere = _form_fields(plan)
-    rewritten = rewrite_query(text, anywhere, opener, find=lambda name: here.get(fold_name(name)))
+    rewritten = rewrite_query(text, anywhere, change, find=lambda name: here.get(fold_name(name)))
     return None if rewritten is None else rewritten.encode("ascii")
 
 
@@ -197,7 +237,13 @@ def _form_fields(plan: Plan) -> tuple[dict[str, Param], dict[str, Param]]:
 
 
 def _form_param(plan: Plan, name: str, cells: set[int]) -> Param:
-    steps = [plan.steps[plan.cells[cell].steps[0]] for cell in cells]
-    tags = sorted({tag for step in steps for tag in str(step.arg("tags", "")).split()})
+    """`cells` are more than one only for a name that is looked for, and not found: then whatever is refused is."""
+    numbers = sorted({plan.cells[cell].steps[0] for cell in cells})
+    steps = [plan.steps[number] for number in numbers]
+    tags = sorted({tag for step in steps if not is_sending(step) for tag in str(step.arg("tags", "")).split()})
     demanded = any(step.rule == DEMANDED for step in steps)
-    return Param(name, tuple(tags), NONE, "", bool(tags), Carrier.QUERY, only_tokens=demanded)
+    sending = [number for number in numbers if is_sending(plan.steps[number])]
+    # The first that hides something, if one does.
+    sending.sort(key=lambda number: plan.steps[number].op is Op.CLEAR)
+    step = sending[0] if sending else NONE
+    return Param(name, tuple(tags), NONE, "", bool(tags), Carrier.QUERY, only_tokens=demanded, step=step)

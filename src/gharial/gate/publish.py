@@ -46,11 +46,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What an exchange needs to rewrite a body: the plan, and its steps made runnable for this recipient."""
+    """What an exchange needs to rewrite a body: the plan, and its steps made runnable for this recipient.
+
+    `incoming` are those of `plan.incoming`, if there is one.
+    """
 
     plan: Plan
     transforms: tuple[Transform, ...] = field(repr=False)
     conditions: Conditions = field(repr=False)
+    incoming: tuple[Transform, ...] = field(default=(), repr=False)
 
 
 class ActivePolicies:
@@ -95,7 +99,12 @@ class ActivePolicies:
         transforms = self._transforms.get(
             (plan.digest, recipient), lambda: transforms_for(plan, self.keyset, recipient, self._random)
         )
-        return Prepared(plan, transforms, self._conditions.get(plan.digest, lambda: conditions_of(plan)))
+        incoming: tuple[Transform, ...] = ()
+        if (sent := plan.incoming) is not None:
+            incoming = self._transforms.get(
+                (plan.digest, recipient, "incoming"), lambda: transforms_for(sent, self.keyset, recipient, self._random)
+            )
+        return Prepared(plan, transforms, self._conditions.get(plan.digest, lambda: conditions_of(plan)), incoming)
 
     def under(self, keyset: Keyset) -> ActivePolicies:
         """Return this set under another keyset. Plans hold no key, so they are kept; transforms are made anew."""

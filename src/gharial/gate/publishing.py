@@ -253,7 +253,7 @@ class Publishing:
             before = rule.reads_requests or (old is not None and reads_requests(old))
             if new is not None and reads_requests(new) and not before:
                 raise PolicyModeChanged(
-                    f"'{rule.policy}' would look for tokens in the bodies of requests on route {rule.name}, which the "
+                    f"'{rule.policy}' would look at the bodies of requests on route {rule.name}, which the "
                     "proxy does not hand over; start the gateway anew for that"
                 )
 

@@ -104,7 +104,7 @@ class RouteRule:
 
     `upstream_authorities` are the names by which redirects may call the upstream; `strip_headers` the credentials that
     it must not see; `inject_authorization` what it gets in their place. `reads_requests`: the proxy hands over the
-    bodies of requests, because the route's policy may look for tokens in them.
+    bodies of requests, because the route's policy may look for tokens in them, or protect values.
     """
 
     name: str

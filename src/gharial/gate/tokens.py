@@ -1,10 +1,12 @@
 """Tokens that come back: a caller's own tokens in a request become real values for the upstream.
 
-Where to look for them is said by the plan's `params`; how each carrier is read and written, by `carriers`.
+Where to look for them is said by the plan's `params`; how each carrier is read and written, by `carriers`. What is
+protected on its way (`sending`) is changed in the same pass.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,12 +17,13 @@ from gharial.crypto.vault import find_token, open_sealed
 from gharial.gate.carriers import Change, rewrite_cookies, rewrite_headers, rewrite_query
 from gharial.gate.outcome import Headers
 from gharial.gate.people import Erased
+from gharial.gate.sending import Gone, Sending
 from gharial.gate.vault import ExchangeTokens
 from gharial.model.caller import Caller
 from gharial.model.errors import RequestMalformed, TokenErased, TokenRefused
 from gharial.model.finding import Kind
 from gharial.model.place import Carrier
-from gharial.model.plan import Param, Plan
+from gharial.model.plan import NONE, Param, Plan
 
 _STAND_IN = (Kind.STRING, "0")
 
@@ -30,8 +33,9 @@ class Resolved:
     """A request after resolution.
 
     `params` are all path parameters, `changed` those that were tokens. `query` is the new query and `headers` are the
-    headers to set in place of all of their names; None and empty where nothing changed. `counts` says how many tokens
-    of each tag were opened. `asked` are (place, id space, text) of the people whom the query names.
+    headers to set in place of all of their names; None and empty where nothing changed. `gone` are headers of which
+    nothing goes on. `counts` says how many tokens of each tag were opened. `asked` are (place, id space, text) of the
+    people whom the query names.
     """
 
     params: Mapping[str, str] = field(repr=False)
@@ -40,6 +44,7 @@ class Resolved:
     headers: Headers = field(repr=False)
     counts: Mapping[str, int]
     asked: tuple[tuple[str, str, str], ...] = field(repr=False)
+    gone: tuple[str, ...] = ()
 
 
 def resolve_tokens(
@@ -64,7 +69,7 @@ def resolve_tokens(
     changed: dict[str, str] = {}
     for name, param in of.get(Carrier.PATH, {}).items():
         text = params.get(name)
-        if text is not None and (real := opener.resolve(param, text)) is not None:
+        if text is not None and isinstance(real := opener.resolve(param, text), str):
             changed[name] = real
     new_query = rewrite_query(query, of[Carrier.QUERY], opener) if Carrier.QUERY in of else None
     set_headers: Headers = ()
@@ -72,14 +77,20 @@ def resolve_tokens(
         set_headers = rewrite_headers(headers, of[Carrier.HEADER], removed, opener)
     if Carrier.COOKIE in of and "cookie" not in removed:
         set_headers += rewrite_cookies(headers, of[Carrier.COOKIE], opener)
-    return Resolved({**params, **changed}, changed, new_query, set_headers, opener.counts, tuple(opener.asked))
+    gone = tuple(name for name, value in set_headers if not value)
+    set_headers = tuple((name, value) for name, value in set_headers if value)
+    return Resolved({**params, **changed}, changed, new_query, set_headers, opener.counts, tuple(opener.asked), gone)
 
 
 class Opener(Change):
-    """Opens tokens of one caller. `counts` says how many of each tag; `asked` whom the query names, as in Resolved."""
+    """Opens tokens of one caller. `counts` says how many of each tag; `asked` whom the query names, as in Resolved.
 
-    def __init__(self, keyset: Keyset, caller: Caller, vault: ExchangeTokens) -> None:
+    `sending` protects what is not opened, by the steps of the plan that the params are of.
+    """
+
+    def __init__(self, keyset: Keyset, caller: Caller, vault: ExchangeTokens, sending: Sending) -> None:
         self._keyset = keyset
+        self._sending = sending
         self._vault = vault
         self._recipient = Recipient(caller.tenant, caller.client, caller.team)
         self.counts: dict[str, int] = {}
@@ -90,17 +101,27 @@ class Opener(Change):
         self.counts.clear()
         self.counts.update(counts)
 
-    def resolve(self, param: Param, text: str) -> str | None:
-        real = None
+    def resolve(self, param: Param, text: str) -> str | Gone | None:
+        real: str | None = None
         if param.only_tokens and not (param.reidentify and seems_token(text)):
             raise TokenRefused("only tokens may come here")
         if param.reidentify and seems_token(text):
             _, real = self.open(text, (tag for tag in param.tags if tag not in param.closed))
         if param.subject and param.carrier is Carrier.QUERY and (named := text if real is None else real).strip():
             self.asked.append((param.place, param.subject, named))
-        return real
+        return real if param.step == NONE else self.send(param, text, self._sending)
+
+    def send(self, param: Param, text: str, sending: Sending) -> str | Gone | None:
+        """Return what is sent in place of a value, as `resolve` does."""
+        if param.carrier in (Carrier.HEADER, Carrier.COOKIE):
+            # Else the same value would have one token in a body and another one in a header.
+            with contextlib.suppress(UnicodeError):
+                text = text.encode("latin-1").decode("utf-8")
+        return sending.protect(param.step, text)
 
     def refuse_alike(self, param: Param, text: str, *, same: bool) -> None:
+        if param.step != NONE and self._sending.hides(param.step):
+            raise RequestMalformed("a name is spelled almost like one whose value is protected on its way")
         if param.only_tokens or (param.reidentify and seems_token(text)):
             raise TokenRefused("a token, or what should be one, stands beside the place where it would be opened")
         if param.subject and same:

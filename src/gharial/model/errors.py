@@ -85,21 +85,21 @@ class RouteDisagreement(GharialError):
 
 
 class RequestMalformed(GharialError):
-    """The request can't be read in one way only: its head, or a body that may hold tokens."""
+    """The request can't be read in one way only: its head, or a body that must be read."""
 
     code, status, fault = "request.malformed", 400, Fault.CALLER
     title = "The request can't be read"
 
 
 class RequestUnreadable(GharialError):
-    """A request's body may hold tokens, and is of a content type, charset or coding that is not read."""
+    """A request's body must be read, and is of a content type, charset or coding that is not read."""
 
     code, status, fault = "request.unreadable", 415, Fault.CALLER
     title = "The request's body is of a kind that can't be read"
 
 
 class RequestTooLarge(GharialError):
-    """A request's body may hold tokens, and is larger than `limits.body`."""
+    """A request's body must be read, and is larger than `limits.body`."""
 
     code, status, fault = "request.too_large", 413, Fault.CALLER
     title = "The request's body is too large"

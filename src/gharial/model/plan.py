@@ -186,7 +186,8 @@ class Param(msgspec.Struct, frozen=True, omit_defaults=True):
     `carrier` is what holds it. Of a path parameter, `cell` says what is shown of it in a `Location`; of the others
     nothing is ever shown, and it is NONE. `name` is compared as it is; that of a header is in lower case.
     `reidentify`: a token of this caller becomes the real value before the upstream sees it, unless it is a token of a
-    tag in `closed`. `only_tokens`: everything else that comes here is refused.
+    tag in `closed`. `only_tokens`: everything else that comes here is refused. `step` is what is done with the value on
+    its way to the upstream (an index of `Plan.steps`), or NONE: it goes as it came.
     """
 
     name: str
@@ -197,6 +198,7 @@ class Param(msgspec.Struct, frozen=True, omit_defaults=True):
     carrier: Carrier = Carrier.PATH
     closed: tuple[str, ...] = ()
     only_tokens: bool = False
+    step: int = NONE
 
     @property
     def place(self) -> str:
@@ -235,9 +237,10 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     the same people: a record that names one id of each is about one person (the gate's matter, not an executor's).
 
     `incoming` is how the bodies of this caller's requests are read, or None: they go to the upstream unread. In that
-    plan what no cell covers passes, and there is one step, TOKEN, that means the reverse: a string that is a token of
-    one of the tags in `tags` (separated by spaces) becomes the real value. Where its rule is `request:only_tokens`,
-    anything else is refused, because of the tags in `demanded`.
+    plan what no cell covers passes. Steps whose rule is `request:opened` or `request:only_tokens` are TOKEN, and mean
+    the reverse: a string that is a token of one of the tags in `tags` (separated by spaces) becomes the real value;
+    with the second rule anything else is refused, because of the tags in `demanded`. All other steps are what they are
+    in an answer: so the value goes to the upstream.
     """
 
     format: int

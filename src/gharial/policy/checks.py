@@ -19,6 +19,7 @@ from gharial.policy.document import Policy
 from gharial.policy.extras import find_same_places
 from gharial.policy.grants import Grant
 from gharial.policy.layout import MAX_NODES, overlap_problem, overlap_text
+from gharial.policy.sent import find_contradictions
 from gharial.policy.suggest import did_you_mean
 from gharial.policy.tags import Tag
 from gharial.policy.technique import Technique, compare
@@ -36,6 +37,7 @@ def check_policy(policy: Policy, routes: Mapping[str, tuple[str, ...]]) -> list[
     problems = {
         *_unknown_params(policy, routes),
         *_two_spaces(policy),
+        *_both_ways(policy),
         *_clashes(policy, routes),
     }
     if not problems:
@@ -64,6 +66,15 @@ def _two_spaces(policy: Policy) -> Iterable[Problem]:
         for one, other in combinations(named, 2):
             if one.subject != other.subject:
                 yield overlap_problem(policy, one.name, other.name, "name people of different id spaces")
+
+
+def _both_ways(policy: Policy) -> Iterable[Problem]:
+    """What is both protected on its way to the API and opened there."""
+    if not any(tag.request for tag in policy.tags.values()):
+        return ()
+    tags = policy.tags.values()
+    finds = ((tag.name, path) for tag in tags for path in (tag.sent_paths or tag.body_paths))
+    return find_contradictions(policy, {*_found_together(Automaton.of(finds)), *fields_of(tags).values()})
 
 
 def techniques_of(grant: Grant, tag: str) -> set[Technique]:

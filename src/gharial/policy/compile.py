@@ -18,9 +18,11 @@ from gharial.policy.grants import Grant
 from gharial.policy.guardrails import Guardrail
 from gharial.policy.incoming import incoming_plan
 from gharial.policy.layout import Layout
+from gharial.policy.sent import combine, verdicts_of
 from gharial.policy.tags import Tag
 from gharial.policy.technique import CLEAR, GENERALISED
 from gharial.policy.variants import Atom, Factors, Table, find_factors
+from gharial.policy.verdict import Verdict
 
 
 def compile_plan(
@@ -45,11 +47,12 @@ def compile_plan(
     automaton = Automaton.of((name, path) for name, tag in tags.items() for path in tag.body_paths)
     nodes = layout.nodes(automaton)
     demanded = _demanded(floors, params, tags, layout, factors)
+    sent = verdicts_of(policy, applying, floors)
     xml_paths = [(name, path) for name, tag in tags.items() for path in tag.xml_paths]
     xml_nodes = layout.nodes(Automaton.of_xml(xml_paths)) if xml_paths else ()
     own_params = (
         *_params(params, tags, applying, demanded, layout),
-        *_fields(policy, applying, demanded),
+        *_fields(policy, applying, demanded, sent, layout),
     )
     row_nodes = _row_nodes(automaton, layout, nodes)
     extras = extras_of(tags, layout, policy.unlisted)
@@ -81,7 +84,7 @@ def compile_plan(
         needs_reference=reference_reason(policy, tags),
         row_nodes=row_nodes,
         same=_same(policy, cells),
-        incoming=incoming_plan(policy, route, names, _opened(frozenset(policy.tags), applying), demanded),
+        incoming=incoming_plan(policy, route, names, _opened(frozenset(policy.tags), applying), demanded, sent),
     )
     if policy.redaction != plan.redaction:
         plan = msgspec.structs.replace(plan, redaction=policy.redaction)
@@ -133,20 +136,25 @@ def _params(
     return found
 
 
-def _fields(policy: Policy, applying: list[Grant], demanded: frozenset[str]) -> list[Param]:
+def _fields(
+    policy: Policy, applying: list[Grant], demanded: frozenset[str], sent: Mapping[str, Verdict], layout: Layout
+) -> list[Param]:
     """Tagged parts of requests outside the path with which something is done, sorted. Only a query names people."""
     found: list[Param] = []
     for place, own in fields_of(policy.tags.values()).items():
-        opened = _opened(own, applying)
+        protected = own & sent.keys()
+        # What is protected is not opened: `checks.check_policy` refuses a policy that asks for both.
+        opened = frozenset[str]() if protected else _opened(own, applying)
         subjects = sorted({policy.tags[name].subject for name in own} - {""})
         # Of two id spaces the first; `checks.check_policy` refuses such a policy.
         subject = subjects[0] if subjects and place.carrier is Carrier.QUERY else ""
         only_tokens = bool(own & demanded)
-        if opened or subject or only_tokens:
+        if opened or subject or only_tokens or protected:
             closed = tuple(sorted(own - opened)) if opened else ()
-            found.append(
-                Param(place.name, tuple(sorted(own)), NONE, subject, bool(opened), place.carrier, closed, only_tokens)
-            )
+            how = combine(sent, protected) if protected else None
+            step = layout.step(how.tag, how.verdict) if how else NONE
+            tags = tuple(sorted(own))
+            found.append(Param(place.name, tags, NONE, subject, bool(opened), place.carrier, closed, only_tokens, step))
     return found
 
 

@@ -60,7 +60,9 @@ def cover(policy: Policy) -> Coverage:
     For each who and tag there are as many cells as the rules that speak of them can tell apart: purposes and countries
     that no such rule asks for make no difference, and one test is as good as another.
     """
-    axes = {(who.name, tag): _axes(policy, who, tag) for who in policy.who.values() for tag in policy.tags}
+    # A test is about an answer.
+    tags = [tag.name for tag in policy.tags.values() if tag.response]
+    axes = {(who.name, tag): _axes(policy, who, tag) for who in policy.who.values() for tag in tags}
     cells: dict[tuple[str, str, str], list[str]] = {}
     for (who, tag), axis in axes.items():
         for purpose in (*axis.purposes, NO_PURPOSE):

@@ -17,12 +17,12 @@ from gharial.model.plan import NONE, Cell, Extra, Mode, Op, Plan, reads_json, re
 from gharial.policy.classes import Applying, CallerClass, Classes, find_classes
 from gharial.policy.compile import compile_plan
 from gharial.policy.document import Policy
-from gharial.policy.incoming import places_demanded, places_opened
+from gharial.policy.incoming import places_demanded, places_opened, places_sent
 from gharial.policy.people import BudgetKey, People, find_people, variants_of, window_text, words_of
 from gharial.policy.places import UNLISTED_PLACE, Spot, find_cell, find_spots, steps_of, unlisted_step
 from gharial.policy.reveal import compile_reveal, limits_of, tags_forbidden
 from gharial.policy.samples import describe, facts_text
-from gharial.policy.technique import Technique, compare
+from gharial.policy.technique import CLEAR, Technique, compare
 
 MAX_CLASSES = 400
 """Classes of callers for which both policies are compiled."""
@@ -419,6 +419,20 @@ def _revealed(limits: _Limits) -> str:
     return "revealed" + (f" ({', '.join(told)})" if limits else "")
 
 
+def _compare_sent(old: Mapping[tuple[str, str], Technique], new: Mapping[tuple[str, str], Technique]) -> _Changes:
+    """Compare how values are sent to the API; what no tag protects there is sent as it came."""
+    for place, tag in sorted({*old} | {*new}):
+        before, after = old.get((place, tag), CLEAR), new.get((place, tag), CLEAR)
+        if before == after:
+            continue
+        order = compare(before, after)
+        direction = Direction.OTHER
+        if order is not None:
+            direction = Direction.STRICTER if order < 0 else Direction.MORE_OPEN
+        texts = f"sent to the API: {before}", f"sent to the API: {after}"
+        yield _Row(direction, tag, place, *texts, "", ""), _EVERYBODY
+
+
 def _compare_rest(old: Plan, new: Plan) -> _Changes:
     opened = places_opened(old), places_opened(new)
     for place, tag in sorted(opened[0] ^ opened[1]):
@@ -434,6 +448,7 @@ def _compare_rest(old: Plan, new: Plan) -> _Changes:
         direction = Direction.STRICTER if closed else Direction.MORE_OPEN
         before, after = texts if closed else texts[::-1]
         yield _Row(direction, tag, place, before, after, "", ""), _EVERYBODY
+    yield from _compare_sent(places_sent(old), places_sent(new))
     for name in sorted({*old.probes} ^ {*new.probes}):
         texts = ("may not filter or sort by it", "may filter and sort by it")
         closed = name in new.probes

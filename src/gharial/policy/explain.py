@@ -16,7 +16,7 @@ from gharial.policy.document import Policy
 from gharial.policy.facts import ExchangeFacts
 from gharial.policy.grants import Grant
 from gharial.policy.guardrails import Guardrail
-from gharial.policy.incoming import tags_demanded, tags_opened
+from gharial.policy.incoming import is_sending, tags_demanded, tags_opened
 from gharial.policy.people import window_text
 from gharial.policy.places import find_cell, find_spots, unlisted_step
 from gharial.policy.samples import Facts, caller_of
@@ -97,6 +97,14 @@ def _explain_bodies(asked: Asked) -> Iterator[Explanation]:
         rule = f"never:{demanding[0]}" if demanding else f"grant:{opening[0]}"
         place = f"{', '.join(map(str, tag.body_paths))} of requests"
         yield Explanation(place, (tag.name,), "opened" if opening else "refused", rule, "; ".join(whys), ())
+    for step in () if asked.plan.incoming is None else asked.plan.incoming.steps:
+        if is_sending(step):
+            place = f"{', '.join(map(str, asked.policy.tags[step.tag].sent_paths))} of requests"
+            yield _on_its_way(explain_step(asked, place, (step.tag,), step))
+
+
+def _on_its_way(one: Explanation) -> Explanation:
+    return replace(one, why=f"{one.why}; so it is sent to the upstream, whoever it is about")
 
 
 def _explain_reveal(asked: Asked) -> Iterator[Explanation]:
@@ -122,6 +130,8 @@ def _explain_param(asked: Asked, param: Param) -> Explanation:
         whys.append(
             "anything but such a token is refused" if param.reidentify else "only tokens may come, and none opens"
         )
+    if param.step != NONE:
+        return _on_its_way(explain_step(asked, param.place, param.tags, asked.plan.steps[param.step]))
     if param.cell != NONE:
         cell = asked.plan.cells[param.cell]
         one = explain_step(asked, param.place, param.tags, asked.plan.steps[cell.steps[asked.variant]])

@@ -22,6 +22,10 @@ GUARDRAIL_KEYS = ("never", "tag", "filter_or_sort_by", "only_tokens", "when", "u
 """The keys of a guardrail."""
 
 
+MASKED = "(measure)"
+"""The name of the guardrail by which a measure masks, in plans and findings; no author's guardrail can be called so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guardrail:
     """What must not happen to some single tags, of one of three kinds.

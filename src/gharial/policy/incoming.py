@@ -1,17 +1,23 @@
-"""The plan of a request's body: where tokens become real values, and where nothing but tokens may come."""
+"""The plan of a request's body: where tokens become values, where nothing else may come, and what is protected."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
 
 from gharial.model.errors import PolicyInvalid
 from gharial.model.plan import NONE, NOWHERE, PLAN_FORMAT, Cell, Mode, Node, Op, Plan, Step, Unlisted
 from gharial.policy.automaton import Automaton, Move, Positions
 from gharial.policy.document import Policy
-from gharial.policy.layout import MAX_LINKS, MAX_NODES, too_large
+from gharial.policy.layout import MAX_LINKS, MAX_NODES, join_verdicts, step_of, too_large
 from gharial.policy.minimal import merge_alike
+from gharial.policy.sent import Sent, combine
 from gharial.policy.tags import Tag
+from gharial.policy.technique import Technique
+from gharial.policy.verdict import Verdict
 
 BODIES = "bodies of requests"
 OPENED = "request:opened"
@@ -23,23 +29,35 @@ def reads_requests(policy: Policy) -> bool:
     """True if there may be a caller of whose requests the bodies are read."""
     opened = frozenset[str]().union(*(grant.reidentify for grant in policy.grants))
     demanded = frozenset[str]().union(*(guardrail.token_tags for guardrail in policy.never))
-    return any(_is_read(policy.tags[name], demanded) for name in opened | demanded)
+    spoken_of = any(_is_read(policy.tags[name], demanded) for name in opened | demanded)
+    return spoken_of or any(tag.sent_in_body for tag in policy.tags.values())
 
 
 def incoming_plan(
-    policy: Policy, route: str, grants: tuple[str, ...], opened: frozenset[str], demanded: frozenset[str]
+    policy: Policy,
+    route: str,
+    grants: tuple[str, ...],
+    opened: frozenset[str],
+    demanded: frozenset[str],
+    sent: Mapping[str, Verdict],
 ) -> Plan | None:
     """Return how the bodies of requests are read for callers who may send back tokens of the tags `opened`.
 
-    `demanded` are tags in whose places nothing but tokens may come. None if no path finds any of them in a body.
-    Raises PolicyInvalid if the plan would be too large.
+    `demanded` are tags in whose places nothing but tokens may come, `sent` those whose values are protected on their
+    way. None if no path finds any of them in a body. Raises PolicyInvalid if the plan would be too large.
     """
-    tags = [tag for name, tag in sorted(policy.tags.items()) if name in opened | demanded and _is_read(tag, demanded)]
+    tags = [
+        tag
+        for name, tag in sorted(policy.tags.items())
+        if (name in opened | demanded and _is_read(tag, demanded)) or (name in sent and tag.sent_in_body)
+    ]
     if not tags:
         return None
-    layout = _Layout(policy, opened, demanded)
+    layout = _Layout(policy, opened, demanded, sent)
     nodes = layout.nodes(tags)
-    return Plan(
+    steps = tuple(layout.steps)
+    named = sorted({str(step.arg("list", "")) for step in steps if step.op is Op.SUBSTITUTE})
+    plan = Plan(
         format=PLAN_FORMAT,
         policy=policy.name,
         version=policy.version,
@@ -49,10 +67,12 @@ def incoming_plan(
         unlisted=Unlisted.PASS,
         nodes=nodes,
         cells=tuple(layout.cells),
-        steps=tuple(layout.steps),
+        steps=steps,
+        lists={name: policy.lists[name] for name in named},
         json_in_strings=policy.json_in_strings,
         needs_reference=f"JSON in strings is opened, {policy.json_in_strings} deep" if policy.json_in_strings else "",
     )
+    return plan if policy.redaction == plan.redaction else msgspec.structs.replace(plan, redaction=policy.redaction)
 
 
 def _is_read(tag: Tag, demanded: frozenset[str]) -> bool:
@@ -62,6 +82,30 @@ def _is_read(tag: Tag, demanded: frozenset[str]) -> bool:
     because of it bodies must be JSON or forms.
     """
     return bool(tag.body_paths or (tag.xml_paths and tag.name in demanded))
+
+
+def is_sending(step: Step) -> bool:
+    """True for a step of such a plan that protects a value on its way; the others are about tokens that come."""
+    return step.rule not in (OPENED, DEMANDED)
+
+
+def protects_bodies(plan: Plan) -> bool:
+    """True if `plan`, an incoming one, sends a value otherwise than it came."""
+    return any(is_sending(step) and step.op is not Op.CLEAR for step in plan.steps)
+
+
+def places_sent(plan: Plan) -> dict[tuple[str, str], Technique]:
+    """Return (place, tag) of what is protected on its way to the API, and how."""
+    found = {(p.place, plan.steps[p.step].tag): _technique(plan.steps[p.step]) for p in plan.params if p.step != NONE}
+    steps = () if plan.incoming is None else plan.incoming.steps
+    # One tag within another may be sent in several ways; people are told the most open one, which comes first.
+    for step in sorted((step for step in steps if is_sending(step)), key=lambda step: list(Op).index(step.op)):
+        found.setdefault((BODIES, step.tag), _technique(step))
+    return found
+
+
+def _technique(step: Step) -> Technique:
+    return Technique(step.op, tuple(pair for pair in step.args if pair[0] != "type"))
 
 
 def tags_opened(plan: Plan) -> frozenset[str]:
@@ -96,28 +140,36 @@ def _named(plan: Plan, arg: str) -> frozenset[str]:
     return frozenset(tag for step in steps for tag in str(step.arg(arg, "")).split())
 
 
-_Place = tuple[Positions, frozenset[str]]
+class _Place(NamedTuple):
+    """A node before it has a number: tags of which tokens are spoken of, and how values are sent, around included."""
+
+    positions: Positions
+    tags: frozenset[str]
+    sent: Sent | None
 
 
 class _Layout:
     """Numbers nodes and cells in the order in which they are met, breadth first; see `layout.Layout`."""
 
-    def __init__(self, policy: Policy, opened: frozenset[str], demanded: frozenset[str]) -> None:
+    def __init__(
+        self, policy: Policy, opened: frozenset[str], demanded: frozenset[str], sent: Mapping[str, Verdict]
+    ) -> None:
         self._policy = policy
-        self._opened, self._demanded = opened, demanded
-        self._numbers: dict[frozenset[str], int] = {}
+        self._opened, self._demanded, self._sent = opened, demanded, sent
+        self._numbers: dict[tuple[frozenset[str], Sent | None], int] = {}
         self.cells: list[Cell] = []
         self.steps: list[Step] = []
 
     def nodes(self, tags: Iterable[Tag]) -> tuple[Node, ...]:
-        automaton = Automaton.of((tag.name, path) for tag in tags for path in tag.body_paths)
-        numbers: dict[_Place, int] = {_land(frozenset(), automaton.start()): 0}
+        finds = ((tag.name, path) for tag in tags for path in (tag.sent_paths or tag.body_paths))
+        automaton = Automaton.of(finds)
+        numbers: dict[_Place, int] = {self._land(_Place(frozenset(), frozenset(), None), automaton.start()): 0}
         queue = deque(numbers)
         nodes: list[Node] = []
         links = 0
 
         def number(place: _Place) -> int:
-            if not place[0] and not place[1]:
+            if not place.positions and not place.tags and place.sent is None:
                 return NOWHERE
             if place not in numbers:
                 numbers[place] = len(numbers)
@@ -125,33 +177,50 @@ class _Layout:
             return numbers[place]
 
         while queue:
-            positions, found = queue.popleft()
-            moves = automaton.moves(positions)
+            here = queue.popleft()
+            moves = automaton.moves(here.positions)
             links += len(moves.names) + len(moves.indexes)
             if len(numbers) > MAX_NODES or links > MAX_LINKS:
                 raise PolicyInvalid([too_large(self._policy)])
             nodes.append(
                 Node(
-                    names={name: number(_land(found, move)) for name, move in moves.names.items()},
-                    indexes={index: number(_land(found, move)) for index, move in moves.indexes.items()},
-                    other_name=number(_land(found, moves.other_name)),
-                    other_index=number(_land(found, moves.other_index)),
-                    cell=self._cell(found) if found else NONE,
+                    names={name: number(self._land(here, move)) for name, move in moves.names.items()},
+                    indexes={index: number(self._land(here, move)) for index, move in moves.indexes.items()},
+                    other_name=number(self._land(here, moves.other_name)),
+                    other_index=number(self._land(here, moves.other_index)),
+                    cell=self._cell(here.tags, here.sent) if here.tags or here.sent else NONE,
                 )
             )
         return merge_alike(nodes)
 
-    def _cell(self, tags: frozenset[str]) -> int:
-        """One cell per set of tags; its step names those whose tokens are opened."""
-        if tags not in self._numbers:
-            self._numbers[tags] = len(self.cells)
-            opened, demanded = (" ".join(sorted(tags & some)) for some in (self._opened, self._demanded))
-            args = (("demanded", demanded), ("tags", opened)) if demanded else (("tags", opened),)
-            self.cells.append(Cell(min(tags), (len(self.steps),)))
-            self.steps.append(Step(Op.TOKEN, min(tags), DEMANDED if demanded else OPENED, args))
-        return self._numbers[tags]
+    def _cell(self, tags: frozenset[str], sent: Sent | None) -> int:
+        """One cell per set of tags and way of sending; its step names those whose tokens are opened."""
+        if (tags, sent) not in self._numbers:
+            step = self._step(tags, sent)
+            self._numbers[tags, sent] = len(self.cells)
+            self.cells.append(Cell(step.tag, (len(self.steps),)))
+            self.steps.append(step)
+        return self._numbers[tags, sent]
 
+    def _step(self, tags: frozenset[str], sent: Sent | None) -> Step:
+        """Where one is nested in the other: what is protected is not opened, and no token where only tokens may come.
 
-def _land(around: frozenset[str], move: Move) -> _Place:
-    """A tag holds for the value that it finds and everything below it."""
-    return move.positions, around | move.found
+        So nothing comes there at all.
+        """
+        demanded = " ".join(sorted(tags & self._demanded))
+        if sent is not None and not demanded:
+            return step_of(self._policy, sent.tag, sent.verdict)
+        opened = "" if sent is not None else " ".join(sorted(tags & self._opened))
+        args = (("demanded", demanded), ("tags", opened)) if demanded else (("tags", opened),)
+        return Step(Op.TOKEN, min(tags), DEMANDED if demanded else OPENED, args)
+
+    def _land(self, here: _Place, move: Move) -> _Place:
+        """A tag holds for the value that it finds and everything below it; a narrower one names how it is sent."""
+        tags = here.tags | (move.found & (self._opened | self._demanded))
+        own = move.found & self._sent.keys()
+        if not own:
+            return _Place(move.positions, tags, here.sent)
+        found = combine(self._sent, own)
+        if here.sent is not None:
+            found = Sent(found.tag, join_verdicts(found.verdict, here.sent.verdict))
+        return _Place(move.positions, tags, found)

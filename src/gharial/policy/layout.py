@@ -125,7 +125,7 @@ class Layout:
         """Return the number of this cell."""
         if found not in self._cell_numbers:
             verdicts = self._fates[found.fate]
-            steps = tuple(self._step(found.tag, verdict) for verdict in verdicts)
+            steps = tuple(self.step(found.tag, verdict) for verdict in verdicts)
             charges = tuple(tuple(sorted(verdict.charges)) for verdict in verdicts)
             self._cell_numbers[found] = len(self.cells)
             self.cells.append(Cell(found.tag, steps, charges, found.subject, found.fact))
@@ -135,11 +135,10 @@ class Layout:
         """Return the number of a cell of no tag that is the same in all variants."""
         return self.cell(Found("", self._fate_number((verdict,) * variants), "", ""))
 
-    def _step(self, tag: str, verdict: Verdict) -> int:
+    def step(self, tag: str, verdict: Verdict) -> int:
+        """Return the number of this step."""
         technique = verdict.technique
-        kind = self.policy.tags[tag].type if tag else ""
-        args = tuple(sorted((*technique.args, ("type", kind)))) if kind else technique.args
-        step = Step(technique.op, tag, verdict.rule, args)
+        step = step_of(self.policy, tag, verdict)
         if step not in self._step_numbers:
             self._step_numbers[step] = len(self.steps)
             self.steps.append(step)
@@ -207,7 +206,7 @@ class Layout:
         key = (own, outer)
         if key not in self._joined:
             pairs = zip(self._fates[own], self._fates[outer], strict=True)
-            self._joined[key] = self._fate_number(tuple(_join_verdicts(a, b) for a, b in pairs))
+            self._joined[key] = self._fate_number(tuple(join_verdicts(a, b) for a, b in pairs))
         return self._joined[key]
 
     def _fate_number(self, fate: Fate) -> int:
@@ -224,7 +223,16 @@ def too_large(policy: Policy) -> Problem:
     return Problem(policy.file, tag.line, tag.column, f"{what} paths with '..' and '*'")
 
 
-def _join_verdicts(own: Verdict, outer: Verdict) -> Verdict:
+def step_of(policy: Policy, tag: str, verdict: Verdict) -> Step:
+    """Return a verdict about a tag ("": about what none names) as a step."""
+    technique = verdict.technique
+    kind = policy.tags[tag].type if tag else ""
+    args = tuple(sorted((*technique.args, ("type", kind)))) if kind else technique.args
+    return Step(technique.op, tag, verdict.rule, args)
+
+
+def join_verdicts(own: Verdict, outer: Verdict) -> Verdict:
+    """Return what is at least as strict as both; where both say the same it is named after `own`."""
     technique = join(own.technique, outer.technique)
     if technique == CLEAR:
         return Verdict(CLEAR, own.rule, own.charges | outer.charges)

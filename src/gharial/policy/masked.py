@@ -13,12 +13,9 @@ from gharial.model.plan import Op, Plan
 from gharial.policy.compile import compile_plan
 from gharial.policy.conditions import Conditions
 from gharial.policy.document import Policy
-from gharial.policy.guardrails import Guardrail
+from gharial.policy.guardrails import MASKED, Guardrail
 from gharial.policy.technique import CLEAR, Technique
 from gharial.policy.variants import Table, find_factors
-
-MASKED = "(measure)"
-"""The guardrail's name in plans and findings; no author's guardrail can be called so."""
 
 
 def open_to_all(policy: Policy, grants: Iterable[str], guardrails: Iterable[str]) -> frozenset[str]:

@@ -224,7 +224,8 @@ def find_tags(policy: Policy, path: Sequence[str | int]) -> frozenset[str]:
 
     Of places that only the reference executor finds, those of plain paths count, whatever their siblings say.
     """
-    finds = [(tag.name, place) for tag in policy.tags.values() for place in tag.find if isinstance(place, BodyPath)]
+    tags = [tag for tag in policy.tags.values() if tag.response]
+    finds = [(tag.name, place) for tag in tags for place in tag.find if isinstance(place, BodyPath)]
     automaton = Automaton.of(finds)
     move = automaton.start()
     found = move.found

@@ -23,7 +23,7 @@ from gharial.model.recording import JsonType, RecordedCaller, RecordedExchange, 
 from gharial.policy.compile import compile_plan
 from gharial.policy.decide import Decider
 from gharial.policy.document import Policy
-from gharial.policy.incoming import places_opened, wants_only_tokens
+from gharial.policy.incoming import places_opened, places_sent, wants_only_tokens
 from gharial.policy.places import unlisted_step
 from gharial.policy.recorded import BudgetKey, Maybe, People, Spot, Walker, find_variants
 from gharial.policy.tally import Replay, Tally, Texts, Way
@@ -230,6 +230,8 @@ class _Trial:
             self.tally.left_out["exchanges whose filters and sorts may be refused: queries are not recorded"] += 1
         if wants_only_tokens(tried.plan) and not tried.is_same_plan:
             self.tally.left_out["exchanges that may be refused for plain ids: what is sent is not recorded"] += 1
+        if places_sent(tried.plan) and not tried.is_same_plan:
+            self.tally.left_out["exchanges of which other values may be sent: what is sent is not recorded"] += 1
         if any(extra.keys for extra in tried.plan.extras) and not tried.is_same_plan:
             self.tally.left_out["exchanges in which names of members may be values"] += 1
         self._tokens(tried, caller)

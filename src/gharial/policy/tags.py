@@ -47,10 +47,7 @@ DETECTORS = ("email", "phone", "card", "iban", "ip")
 MAX_WHERE_VALUES = 100
 MAX_POPULATION = 10_000_000_000
 """The most people that an id space may be said to have."""
-_IN_REQUEST = (
-    "'request' is not supported by this version: values are not protected on their way to the upstream; "
-    "tokens in requests are opened without it (reidentify)"
-)
+_DIRECTIONS = ("response", "request")
 _RESERVED_FACTS = ("consent", "group")
 _LATER = ("values",)
 
@@ -65,7 +62,8 @@ class Tag:
     `subject` is the id space if it names a person, `same_as` another one of the same people, `population` how many
     there are (0: not said); `fact` is the name of what it tells about a person, `type` the type of its values; each may
     be empty. `detect` is the detector that recognises its values anywhere. With `keys` the names
-    of the found objects' members are the values.
+    of the found objects' members are the values. `response` and `request` are the directions in which its values are
+    protected.
     """
 
     name: str
@@ -80,22 +78,34 @@ class Tag:
     keys: bool = False
     same_as: str = ""
     population: int = 0
+    response: bool = True
+    request: bool = False
 
     @property
     def body_paths(self) -> tuple[BodyPath, ...]:
-        """Where in a body, as far as a trie can say it."""
-        if self.where or self.keys:
+        """Where in the body of an answer, as far as a trie can say it."""
+        if self.where or self.keys or not self.response:
             return ()
         return tuple(place for place in self.find if isinstance(place, BodyPath))
 
     @property
     def xml_paths(self) -> tuple[XmlPath, ...]:
-        """Where in a body in XML."""
-        return tuple(place for place in self.find if isinstance(place, XmlPath))
+        """Where in the body of an answer in XML."""
+        return tuple(place for place in self.find if isinstance(place, XmlPath)) if self.response else ()
+
+    @property
+    def sent_paths(self) -> tuple[BodyPath, ...]:
+        """Where in the body of a request its values are protected."""
+        return tuple(place for place in self.find if isinstance(place, BodyPath)) if self.request else ()
+
+    @property
+    def sent_in_body(self) -> bool:
+        """True if its values may stand in the body of a request, read or not (XML is not), and are protected there."""
+        return self.request and any(isinstance(place, BodyPath | XmlPath) for place in self.find)
 
     @property
     def extra_paths(self) -> tuple[BodyPath | GeneralPath, ...]:
-        """Where in a body, as far as only the reference executor finds it."""
+        """Where in the body of an answer, as far as only the reference executor finds it."""
         slow = bool(self.where or self.keys)
         return tuple(p for p in self.find if isinstance(p, GeneralPath) or (slow and isinstance(p, BodyPath)))
 
@@ -161,8 +171,7 @@ def _parse_tag(entry: Entry, notes: Notes) -> Tag:
                 notes.add(node, f"the place {place} stands here a second time")
             elif place is not None:
                 places.add(place)
-    if "in" in keys:
-        _parse_in(keys["in"].value, notes)
+    directions = _parse_in(keys["in"].value, notes) if "in" in keys else frozenset(["response"])
     tag = Tag(
         name=entry.name,
         find=tuple(sorted(places, key=str)),
@@ -176,6 +185,8 @@ def _parse_tag(entry: Entry, notes: Notes) -> Tag:
         keys=_parse_keys(keys["keys"].value, notes) if "keys" in keys else False,
         same_as=name_of(keys["same_as"].value, "same_as", notes) if "same_as" in keys else "",
         population=_parse_population(keys["population"].value, notes) if "population" in keys else 0,
+        response="response" in directions,
+        request="request" in directions,
     )
     _check_combination(tag, keys, notes)
     return tag
@@ -200,9 +211,27 @@ def _check_combination(tag: Tag, keys: Mapping[str, Entry], notes: Notes) -> Non
         plain = [place for place in tag.find if isinstance(place, BodyPath)]
         if len(plain) < len(tag.find) or any(not p.segments or p.segments[-1].select is Select.INDEX for p in plain):
             notes.add(keys["where"], "'where' is about members of objects, found by a plain path that ends with a name")
+    if tag.request:
+        _check_request(tag, keys, notes)
     if tag.detect and (tag.subject or tag.fact):
         other = "subject" if tag.subject else "fact"
         notes.add(keys["detect"], f"a value that is found by its look can't be a '{other}'")
+
+
+def _check_request(tag: Tag, keys: Mapping[str, Entry], notes: Notes) -> None:
+    """Note what would not be protected on its way to the API."""
+    for other in ("where", "keys", "detect"):
+        if other in keys:
+            notes.add(keys[other], f"'{other}' finds nothing in requests: in a tag with 'in: [request]' it can't stand")
+    if tag.params:
+        what = "a path is not protected on its way to the API: find path parameters by a tag without 'in: [request]'"
+        notes.add(keys["in"], what)
+    if any(isinstance(place, GeneralPath) for place in tag.find):
+        notes.add(keys["in"], "in requests values are found by plain paths only: names, indexes, '*' and '..'")
+    if not tag.response:
+        for other in ("subject", "fact"):
+            if other in keys:
+                notes.add(keys[other], f"'{other}' is about answers, and this tag is 'in: [request]' alone")
 
 
 def _parse_place(node: Node, notes: Notes) -> Place | None:
@@ -243,12 +272,14 @@ def _last_names(place: Place) -> Sequence[str]:
     return ()
 
 
-def _parse_in(node: Node, notes: Notes) -> None:
+def _parse_in(node: Node, notes: Notes) -> frozenset[str]:
+    found: set[str] = set()
     for text, item in distinct(one_or_list(node, "in", notes), lambda i: text_of(i, "in", notes), notes):
-        if text == "request":
-            notes.add(item, _IN_REQUEST)
-        elif text != "response":
-            notes.add(item, f"in is response, not {did_you_mean(text, ('response', 'request'))}")
+        if text in _DIRECTIONS:
+            found.add(text)
+        else:
+            notes.add(item, f"in is response, request or both, not {did_you_mean(text, _DIRECTIONS)}")
+    return frozenset(found or {"response"})
 
 
 def _parse_fact(node: Node, notes: Notes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -40,12 +40,14 @@ class FakeProxy:
 
     def __init__(self) -> None:
         self.told: list[Mapping[str, RouteKind]] = []
+        self.reads: list[Collection[str]] = []
         self.asked = asyncio.Event()
         self.follows = asyncio.Event()
         self.error: Exception | None = None
 
-    def tell(self, kinds: Mapping[str, RouteKind]) -> None:
+    def tell(self, kinds: Mapping[str, RouteKind], reads: Collection[str]) -> None:
         self.told.append(kinds)
+        self.reads.append(reads)
 
     async def until_taken(self) -> None:
         self.asked.set()
@@ -319,7 +321,7 @@ async def test_a_proxy_that_cant_be_told_leaves_the_old_policies_active():
     """What can't be written for it is not waited for; the error is the one of the telling."""
 
     class Deaf(FakeProxy):
-        def tell(self, kinds: Mapping[str, RouteKind]) -> None:
+        def tell(self, kinds: Mapping[str, RouteKind], reads: Collection[str]) -> None:
             raise ProxyNotChanged("can't be written")
 
     world = World(POLICY)
@@ -391,17 +393,60 @@ async def test_a_keyset_that_is_renewed_meanwhile_is_the_held_sets_too():
     assert await mode_of(world, BodyMode.BUFFERED) == "enforce"
 
 
-async def test_a_policy_that_begins_to_read_bodies_needs_a_new_start():
+DEAF = (
+    POLICY.replace("reidentify: [account, person]", "reidentify: []")
+    .replace("reidentify: [person, account]", "")
+    .replace("reidentify: [],", "")
+    .replace("show: { account: token },  }", "show: { account: token } }")
+)
+"""A policy for which no request's body is read."""
+
+
+async def test_without_a_proxy_to_tell_a_policy_cant_begin_to_read_bodies():
     """It is refused, unless the proxy was started to hand them over; a policy that stops reading is fine."""
-    deaf = POLICY.replace("reidentify: [account, person]", "reidentify: []").replace(
-        "reidentify: [person, account]", ""
-    )
-    deaf = deaf.replace("reidentify: [],", "").replace("show: { account: token },  }", "show: { account: token } }")
-    world = World(deaf)
+    world = World(DEAF)
     publish, _ = publishing(world)
     with pytest.raises(PolicyModeChanged, match="bodies of requests"):
         await publish.publish(text())
-    reading = World(deaf, reads_requests=True)
+    reading = World(DEAF, reads_requests=True)
     publish, _ = publishing(reading)
     assert await publish.publish(text()) == ["customer-data"]
-    assert await publish.publish(text(deaf)) == ["customer-data"]
+    assert await publish.publish(text(DEAF)) == ["customer-data"]
+
+
+async def test_a_policy_that_begins_to_read_bodies_waits_for_the_proxy():
+    """Until it follows each call is decided by whether its body is handed over; then by the new policy alone."""
+
+    async def version(request_mode: BodyMode) -> str:
+        seen = await world.call(
+            "/customers/42", ANN, method="POST", body=b"{}", request_mode=request_mode, as_="acme-billing"
+        )
+        return seen.code or str(seen.set["gharial-policy"]).partition(";")[0]
+
+    world, proxy, task = await under_way(DEAF.replace("version: 7", "version: 6"), POLICY)
+    before, after = await version(BodyMode.NONE), await version(BodyMode.BUFFERED)
+    assert before != after
+    assert "gate." not in before + after
+    proxy.follows.set()
+    assert await task == ["customer-data"]
+    assert proxy.reads == [frozenset({"customer", "list", "account"})]
+    assert await version(BodyMode.BUFFERED) == after
+    # What still comes without its body is not guessed at.
+    assert await version(BodyMode.NONE) == "gate.protocol"
+
+
+async def test_a_proxy_that_does_not_begin_to_hand_over_bodies_leaves_the_old_policy_active():
+    """It is told to go back, and calls are decided as before."""
+    world, proxy, task = await under_way(DEAF.replace("version: 7", "version: 6"), POLICY)
+    task.cancel()
+    await asyncio.wait([task])
+    assert proxy.reads[-1] == frozenset()
+    seen = await world.call("/customers/42", ANN)
+    assert "version=6" in seen.set["gharial-policy"]
+
+
+async def test_a_candidate_may_not_begin_to_read_bodies():
+    """A part of the callers can't be served so: the proxy knows one mode per route."""
+    publish, _ = publishing(World(DEAF), proxy=FakeProxy())
+    with pytest.raises(PolicyModeChanged, match="publish it as a whole"):
+        await publish.try_out(text(), 10, frozenset())

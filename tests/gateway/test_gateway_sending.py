@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qsl, urlsplit
@@ -9,8 +10,10 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import pytest_asyncio
 from support.envoy_harness import Answer
-from support.gateway import ACCOUNTS_FROM, MARK, Api, Home, a_gateway, customer, customer_id, shows
+from support.gateway import ACCOUNTS_FROM, MARK, Api, Home, a_gateway, customer, customer_id, shows, until
 from support.upstreams import SeenRequest, Upstream, an_upstream, answer, json_answer
+
+from gharial.adapters.admin import AdminClient
 
 pytestmark = [
     pytest.mark.envoy,
@@ -144,3 +147,44 @@ async def test_accounts_keep_their_form(world: World):
     got = json.loads(world.asked.body)["accountNumber"]
     assert got.isdigit()
     assert len(got) == len(str(ACCOUNTS_FROM + 1))
+
+
+async def test_protecting_requests_begins_when_it_is_published():
+    """Under load no call fails; what is sent after the publication is done reaches the upstream as tokens only."""
+    before = POLICY.replace("in: [request, response]", "in: response")
+    for line in POLICY.splitlines():
+        if "in: [request] }" in line:
+            before = before.replace(line + "\n", "")
+    before = before.replace(POLICY[POLICY.index("    show: {") :], "    show: { email: token, shown: clear }\n")
+    body = json.dumps({"fullName": customer(1)["fullName"], "email": customer(1)["email"]}).encode()
+    api = Api()
+    api.answers["/tickets/1"] = json_answer("{}")
+    async with (
+        an_upstream(api) as upstream,
+        a_gateway({"saas": {"url": upstream.url}}, policy=before, routes=ROUTES) as home,
+    ):
+        key = await home.add_client("acme-app")
+        (file,) = (home.base / "policies").glob("*.yaml")
+        file.write_text(POLICY)
+        done = asyncio.Event()
+        statuses: list[int] = []
+
+        async def call() -> None:
+            while not done.is_set():
+                statuses.append((await home.get("/tickets/1", JSON, key=key, method="POST", body=body)).status)
+
+        callers = [asyncio.create_task(call()) for _ in range(4)]
+        await until(lambda: len(statuses) > 8)
+        assert any(shows(seen.body) for seen in upstream.seen)
+        client = AdminClient(home.run / "admin.sock", timeout_s=60.0)
+        await asyncio.to_thread(client.call, "POST", "/policies/publish", {})
+        upstream.seen.clear()
+        told = len(statuses)
+        await until(lambda: len(statuses) > told + 16)
+        done.set()
+        await asyncio.gather(*callers)
+        assert set(statuses) == {200}
+        # The first four may have begun before the publication was done.
+        assert not any(shows(seen.body) for seen in upstream.seen[4:])
+        assert all(b"tok_" in seen.body for seen in upstream.seen[4:])
+        assert (await home.status())["counters"]["bytes_without_plan"] == 0

@@ -134,7 +134,7 @@ class GateExchange:
         self._story.rule = rule
         if head.proxy_route and head.proxy_route != rule.name:
             raise RouteDisagreement(f"the proxy chose route {head.proxy_route}, the gate {rule.name}")
-        self._policies = self._s.publisher.begin(rule, head.response_body)
+        self._policies = self._s.publisher.begin(rule, head.response_body, head.request_body)
         self._kind = self._policies.kind(rule)
         _insist_on_mode(self._kind, head.response_body)
         present = {name for name, _ in head.headers}

@@ -5,7 +5,7 @@ Whatever a port can't do it says by raising an error of `model.errors`; it never
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -170,8 +170,11 @@ class PersonKeys(Protocol):
 class ProxyRoutes(Protocol):
     """How the attached proxy hands over the bodies of each route, where the gate may tell it."""
 
-    def tell(self, kinds: Mapping[str, RouteKind]) -> None:
-        """Say by route what is done on it; the proxy follows by and by. Raises ProxyNotChanged if it can't be told."""
+    def tell(self, kinds: Mapping[str, RouteKind], reads: Collection[str]) -> None:
+        """Say by route what is done on it; the proxy follows by and by. Raises ProxyNotChanged if it can't be told.
+
+        `reads` are the routes of which the gate must get the bodies of requests, where they are protected.
+        """
 
     async def until_taken(self) -> None:
         """Return when the proxy goes by what it was told last. Raises ProxyNotChanged if it does not in time."""

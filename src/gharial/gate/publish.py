@@ -30,6 +30,7 @@ from gharial.model.plan import Mode, Plan
 from gharial.policy.compile import compile_plan
 from gharial.policy.decide import Decider, Decision
 from gharial.policy.document import Policy
+from gharial.policy.incoming import reads_requests
 from gharial.policy.job import Job, compile_job_plan
 from gharial.policy.masked import compile_masked_plan, open_to_all
 from gharial.policy.reveal import REVEAL_ROUTE, compile_reveal, tags_forbidden
@@ -130,6 +131,14 @@ class ActivePolicies:
     def _reveal_plan(self, policy: Policy, grants: tuple[str, ...], forbidden: frozenset[str]) -> Plan:
         key = (REVEAL_ROUTE, policy.name, grants, forbidden)
         return self._plans.get(key, lambda: compile_reveal(policy, grants, forbidden))
+
+    def routes_read(self, table: RouteTable) -> frozenset[str]:
+        """Return the routes of which the bodies of requests may be read under these policies."""
+        return frozenset(rule.name for rule in table.rules if self.reads(rule))
+
+    def reads(self, rule: RouteRule) -> bool:
+        """True if the bodies of requests of a route may be read under these policies."""
+        return rule.kind is not RouteKind.PASS and reads_requests(self.policies[rule.policy])
 
     def kind(self, rule: RouteRule) -> RouteKind:
         """Return what is done on a route under these policies."""
@@ -236,15 +245,25 @@ class Publisher:
         """Let go of the set that is held. What began with it goes on with it."""
         self.next = None
 
-    def begin(self, rule: RouteRule, announced: BodyMode) -> ActivePolicies:
-        """Return the set for an exchange that begins now on this route, in the mode that the proxy announced for it.
+    def begin(
+        self, rule: RouteRule, announced: BodyMode, announced_request: BodyMode = BodyMode.NONE
+    ) -> ActivePolicies:
+        """Return the set for an exchange that begins now on this route, in the modes that the proxy announced for it.
 
-        Whether that mode fits the set is not decided here: the exchange insists on it.
+        Whether they fit the set is not decided here: the exchange insists on it.
         """
         held = self.next
-        if held is None or held.policies.kind(rule) is self.active.kind(rule):
+        if held is None:
             return self.active
-        if announced is _BODY_MODE[held.policies.kind(rule)]:
+        kind = held.policies.kind(rule)
+        if kind is not self.active.kind(rule):
+            fits = announced is _BODY_MODE[kind]
+        elif kind is RouteKind.PROTECT and held.policies.reads(rule) and not self.active.reads(rule):
+            # Where the answers' mode stays, that of the requests tells whether the proxy has followed.
+            fits = announced_request is BodyMode.BUFFERED
+        else:
+            return self.active
+        if fits:
             return held.policies
         held.late += 1
         return self.active

@@ -111,6 +111,9 @@ class Publishing:
         self._quiet_s = quiet_s
         self._check = check
         self._active_texts: Sequence[PolicyText] = ()
+        told = {rule.name for rule in routes.rules if rule.reads_requests}
+        self._read = frozenset(told | publisher.active.routes_read(routes))
+        """Routes of which the proxy hands over the bodies of requests. It does so until it is started anew."""
 
     async def publish(self, texts: Sequence[PolicyText], *, force: bool = False, action: str = "publish") -> list[str]:
         """Make these policies the active ones; returns the names of those that changed.
@@ -121,9 +124,10 @@ class Publishing:
         try:
             policies, failed = self._prepare(texts, force=force)
             kinds = self._changed_kinds(policies)
+            reads = self._begins_to_read(policies)
             changed = await self._remember(texts, policies, action, failed, forced=force)
-            if kinds:
-                await self._change_modes(texts, policies)
+            if kinds or reads:
+                await self._change_modes(texts, policies, self._read | reads)
             else:
                 self._keep(texts)
                 self._publisher.publish(policies)
@@ -136,12 +140,14 @@ class Publishing:
         self._readiness.problems = ()
         return changed
 
-    async def _change_modes(self, texts: Sequence[PolicyText], policies: Mapping[str, Policy]) -> None:
+    async def _change_modes(
+        self, texts: Sequence[PolicyText], policies: Mapping[str, Policy], reads: frozenset[str]
+    ) -> None:
         """Swap as soon as the proxy follows, both sets being held until then; if it does not, go back."""
         assert self._proxy is not None  # noqa: S101 - _changed_kinds has looked
         held = self._publisher.prepare(policies)
         try:
-            self._proxy.tell(self._kinds(held.policies))
+            self._proxy.tell(self._kinds(held.policies), reads)
             await self._proxy.until_taken()
             # Only now: a gate that dies before begins with the old policies, and tells the proxy so.
             self._keep(texts)
@@ -149,10 +155,11 @@ class Publishing:
             # At once: what the proxy still announces in the new mode fits no set any more, and is refused.
             self._publisher.withdraw()
             with contextlib.suppress(GharialError):
-                self._proxy.tell(self._kinds(self._publisher.active))
+                self._proxy.tell(self._kinds(self._publisher.active), self._read)
             if isinstance(error, Exception):
                 await self._remember_withdrawal()
             raise
+        self._read = reads
         try:
             await self._until_quiet(held)
         finally:
@@ -186,6 +193,9 @@ class Publishing:
         Raises what `publish` raises, and ValueError for a part that can't be one.
         """
         policies, _ = self._prepare(texts, force=False)
+        if reads := self._begins_to_read(policies):
+            what = f"the candidate begins to read the bodies of requests on route {min(reads)}; publish it as a whole"
+            raise PolicyModeChanged(what)
         joined = {**self._publisher.active.policies, **policies}
         self._publisher.try_out(joined, percent, routes, self._routes)
 
@@ -221,7 +231,6 @@ class Publishing:
     def _prepare(self, texts: Sequence[PolicyText], *, force: bool) -> tuple[dict[str, Policy], dict[str, list[str]]]:
         policies = self._parse(texts)
         self._check(policies)
-        self._keep_bodies(policies)
         failed = {name: list(self._run_tests(policy, self._routes)) for name, policy in policies.items()}
         lines = [line for of_one in failed.values() for line in of_one]
         if lines and not force:
@@ -245,17 +254,22 @@ class Publishing:
             raise PolicyInvalid(problems)
         return found
 
-    def _keep_bodies(self, policies: Mapping[str, Policy]) -> None:
-        """The proxy hands over the bodies of requests only on routes whose policy read them when it was started."""
-        active = self._publisher.active.policies
-        for rule in self._routes.rules:
-            new, old = policies.get(rule.policy), active.get(rule.policy)
-            before = rule.reads_requests or (old is not None and reads_requests(old))
-            if new is not None and reads_requests(new) and not before:
-                raise PolicyModeChanged(
-                    f"'{rule.policy}' would look at the bodies of requests on route {rule.name}, which the "
-                    "proxy does not hand over; start the gateway anew for that"
-                )
+    def _begins_to_read(self, policies: Mapping[str, Policy]) -> frozenset[str]:
+        """Return the routes of which the proxy does not yet hand over bodies of requests that would be read.
+
+        Raises PolicyModeChanged if there are some, and the proxy can't be told.
+        """
+        found = frozenset(
+            rule.name
+            for rule in self._routes.rules
+            if rule.name not in self._read and rule.policy in policies and reads_requests(policies[rule.policy])
+        )
+        if found and self._proxy is None:
+            raise PolicyModeChanged(
+                f"the bodies of requests would be read on route {min(found)}, which the proxy does not hand over; it "
+                "must be told by hand, and the gate be started anew"
+            )
+        return found
 
     def _changed_kinds(self, policies: Mapping[str, Policy]) -> Mapping[str, RouteKind]:
         """Return what would be done on the routes whose mode changes. Raises PolicyModeChanged if none may."""

@@ -128,7 +128,8 @@ async def _serve(
     proxy = _own_proxy(files) if active is not None else None
     if proxy is not None:
         # Also if this gate is started anew: the one before it may have died while it told Envoy something else.
-        proxy.tell({rule.name: services.publisher.active.kind(rule) for rule in files.routes.rules})
+        kinds = {rule.name: services.publisher.active.kind(rule) for rule in files.routes.rules}
+        proxy.tell(kinds, services.publisher.active.routes_read(files.routes))
     operations = Operations(store, directory, clock, random_bytes, lambda text: credential_hash(services.keyset, text))
     server = await serve(
         files.gate_socket,

@@ -9,7 +9,7 @@ import hashlib
 import ipaddress
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,15 @@ def buffer_limit_bytes(body_bytes: int) -> int:
 
 
 def envoy_routes(
-    settings: Settings, rules: Iterable[RouteRule], kinds: Mapping[str, RouteKind] | None = None
+    settings: Settings,
+    rules: Iterable[RouteRule],
+    kinds: Mapping[str, RouteKind] | None = None,
+    reads: Collection[str] = (),
 ) -> tuple[EnvoyRoute, ...]:
     """Join the gate's rules with the upstreams that the settings name for them; same names, same order.
 
-    `kinds` says by route what is done on it; None: what the rules say.
+    `kinds` says by route what is done on it; None: what the rules say. `reads` are routes of which the gate gets the
+    bodies of requests, beside those of which the rules say so.
     """
     upstreams = {route.route: route.upstream for route in settings.routes}
     return tuple(
@@ -111,7 +115,7 @@ def envoy_routes(
             rule.template.regex,
             upstreams[rule.name],
             rule.kind if kinds is None else kinds[rule.name],
-            rule.reads_requests,
+            rule.reads_requests or rule.name in reads,
         )
         for rule in rules
     )

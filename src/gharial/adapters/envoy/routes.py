@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from gharial.adapters.envoy.config import RouteFile, envoy_routes, route_file
@@ -38,9 +38,9 @@ class EnvoyRoutes:
         self._within_s = within_s
         self._made = RouteFile("", b"")
 
-    def tell(self, kinds: Mapping[str, RouteKind]) -> None:
+    def tell(self, kinds: Mapping[str, RouteKind], reads: Collection[str] = ()) -> None:
         """See ProxyRoutes. A file that says the same already is left alone."""
-        self._made = route_file(self._settings, envoy_routes(self._settings, self._rules, kinds))
+        self._made = route_file(self._settings, envoy_routes(self._settings, self._rules, kinds, reads))
         with contextlib.suppress(OSError):
             if self._path.read_bytes() == self._made.data:
                 return

@@ -669,6 +669,8 @@ def _cross_check(settings: Settings, root: Node, file: str) -> Iterator[Problem]
             yield Problem(file, *place, "a manifest's name has letters, digits, spaces, '-', '_' and '.'")
         if settings.api is None:
             yield Problem(file, *place, "manifests: they are served by the gate's own listener; set 'api'")
+        if not any(source.api_keys is not None for source in settings.identity):
+            yield Problem(file, *place, "manifests: their clients show API keys; name 'api_keys' in 'identity'")
     if settings.api is not None and settings.api.port == settings.listen.port:
         yield Problem(file, *find_place(root, ("api", "port")), "api.port: the gateway itself listens there")
     if settings.api is not None and not settings.identity:

@@ -254,3 +254,21 @@ def test_an_api_is_off_unless_it_is_named():
     assert (named.address, named.port) == ("127.0.0.1", 8082)
     tls = "api: { address: 0.0.0.0, tls: { cert: file:c.pem, key: file:k.pem } }\n"
     assert parse_settings(SMALL + identity + tls, "g.yaml").api is not None
+
+
+JWT_ALONE = "identity: [{ jwt: { issuer: i, audience: a, jwks: file:j } }]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("manifests: { M: { policy: p } }", "set 'api'"),
+        (f"api: {{}}\n{JWT_ALONE}\nmanifests: {{ M: {{ policy: p }} }}", "api_keys"),
+        ("manifests: { 'a/b': { policy: p } }", "a manifest's name"),
+        ("manifests: { M: { policy: p, publik: [x] } }", "did you mean 'public'"),
+    ],
+)
+def test_manifests_that_nobody_could_use_are_mistakes(settings: str, said: str):
+    """They need a listener, clients that are believed, and a name that can be sent."""
+    found = mistakes(SMALL + settings + "\n")
+    assert any(said in mistake for mistake in found), found

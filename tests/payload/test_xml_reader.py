@@ -28,6 +28,7 @@ from gharial.payload.charset import Charset
 from gharial.payload.media import Format, Media
 from gharial.payload.rewrite import check_format, check_plan, open_body
 from gharial.payload.xml_reader import XmlReader
+from gharial.payload.xml_tree import Element
 
 MASKED = xml_plan({"//n": "mask", "//m": "clear"})
 MARK = "Zq81"
@@ -375,3 +376,23 @@ def _read_or_refuse(body: bytes) -> None:
     assert MARK.encode() not in told
     # What caused it could quote the body.
     assert refusal is None or refusal.__suppress_context__ or refusal.__context__ is None
+
+
+@pytest.mark.parametrize("piece", ["x<b/>", "<b/>", "<n>x</n>y", "<b>x<c/>y</b>"])
+def test_the_work_on_one_element_grows_with_its_content_only(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as many pieces in one element are twice the items looked at, not four times."""
+
+    def looked_at(times: int) -> int:
+        looked = 0
+
+        def children(element: Element) -> list[Element]:
+            nonlocal looked
+            looked += len(element.content)
+            return [item for item in element.content if not isinstance(item, str)]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Element, "children", property(children))
+            run(MASKED, f"<a>{piece * times}</a>")
+        return looked
+
+    assert 0 < looked_at(200) <= 2 * looked_at(100)

@@ -98,6 +98,8 @@ class Writer:
         values = set(seen.values)
         kept = 0
         names = _Numbers(element) if self._places else None
+        # Once: in an element with many texts, looking at all its content for each of them would be quadratic.
+        mixed = bool(element.children)
         texts = 0
         gone = False
         if -1 in values:
@@ -108,7 +110,7 @@ class Writer:
                 kept += not gone
             elif at in values:
                 texts += 1
-                kept += self._text(item, seen, f"{path}/text()[{texts}]" if element.children else path)
+                kept += self._text(item, seen, f"{path}/text()[{texts}]" if mixed else path)
             elif not gone:
                 # White space after what went would tell how much went.
                 self.parts.append(encode_text(item))

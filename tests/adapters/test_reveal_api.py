@@ -12,6 +12,7 @@ import pytest
 from gharial.adapters import reveal_api
 from gharial.adapters.reveal_api import RevealApi
 from gharial.gate.outcome import Headers
+from gharial.gate.people import ERASED, Erased
 from gharial.gate.reveal import Begun, Clear, Item
 from gharial.model.caller import Caller
 from gharial.model.errors import GharialError
@@ -24,7 +25,7 @@ BODY = json.dumps({"values": [{"tag": "t", "value": PLANTED}]}).encode()
 class FakeRevealer:
     """Answers what it is told to, or fails with what it is told to."""
 
-    def __init__(self, found: Sequence[Clear | None] | Exception) -> None:
+    def __init__(self, found: Sequence[Clear | Erased | None] | Exception) -> None:
         self.found = found
         self.refused: list[str] = []
         self.free = asyncio.Event()
@@ -33,7 +34,7 @@ class FakeRevealer:
     def begin(self, exchange_id: str, headers: Headers, peer: str) -> Begun:
         return Begun(exchange_id, 0.0, Caller("default", client="c"))
 
-    async def reveal(self, begun: Begun, items: Sequence[Item]) -> Sequence[Clear | None]:
+    async def reveal(self, begun: Begun, items: Sequence[Item]) -> Sequence[Clear | Erased | None]:
         await self.free.wait()
         if isinstance(self.found, Exception):
             raise self.found
@@ -46,7 +47,7 @@ class FakeRevealer:
 class Called:
     """One API on a fake, and what it logged."""
 
-    def __init__(self, found: Sequence[Clear | None] | Exception) -> None:
+    def __init__(self, found: Sequence[Clear | Erased | None] | Exception) -> None:
         self.revealer = FakeRevealer(found)
         self.logged: list[dict[str, str]] = []
         self.app = RevealApi(
@@ -99,6 +100,14 @@ async def test_values_have_their_json_type_and_never_break_the_answer(clear: Cle
     status, body = await Called([clear, None]).call()
     assert status == 200
     assert body == b'{"exchange":"ex","values":[{"value":' + text.encode() + b'},{"error":"refused"}]}'
+
+
+async def test_of_an_erased_person_it_says_so():
+    """Neither a value nor a refusal."""
+    assert await Called([ERASED, None]).call() == (
+        200,
+        b'{"exchange":"ex","values":[{"error":"erased"},{"error":"refused"}]}',
+    )
 
 
 async def test_a_bug_is_told_by_its_type_alone():

@@ -53,18 +53,20 @@ tags:
   name:    {{ find: '$..fullName' }}
   email:   {{ find: '$..email' }}
   account: {{ find: '$..accountNumber' }}
+  note:    {{ find: '$..note' }}
 who:
   anyone: {{}}
   care:   {{ role: care }}
 grants:
   - grant: basics
     to: anyone
-    show: {{ person: token(from=vault), account: token, name: token, email: encrypt }}
+    show: {{ person: token(from=vault), account: token, name: token, email: encrypt, note: token(per=subject) }}
   - grant: look-up
     to: care
     for: [support, marketing]
     reveal: [account, email, person]
     budget: {{ people: {LIMIT}/h, then: redact }}
+  - {{ grant: notes, to: care, for: [support], reveal: [note], budget: {{ people: {LIMIT}/h, then: redact }} }}
 never:
   - {{ never: person-stays, tag: person, for: [marketing], at_least: token }}
 """
@@ -305,6 +307,21 @@ async def test_after_kill_9_of_the_gate_not_one_value_more_is_revealed(world: Wo
     assert len({value for value in again if value is not None}) <= LIMIT
 
 
+async def test_of_an_erased_person_the_command_says_erased(world: World):
+    """In clear before; after `gharial erase` neither a value nor a refusal, and status 0: nothing went wrong."""
+    key = await clerk(world, "clerk-erase")
+    (record,) = await world.sealed(key, 12)
+    said = await world.cli(key, record["note"], "--tag", "note", "--json")
+    assert (said.status, [item["value"] for item in said.json()]) == (0, [customer(12)["note"]])
+    receipt = str(world.home.base / "erased-12.json")
+    words = ("--space", "customer", "--yes", "--receipt", receipt)
+    assert (await world.home.cli("erase", customer_id(12), *words)).status == 0
+    said = await world.cli(key, record["note"], "--tag", "account", "--tag", "note", "--json")
+    assert (said.status, said.json()) == (0, [{"sealed": record["note"], "error": "erased"}])
+    table = await world.cli(key, record["note"], "--tag", "note")
+    assert (table.status, "erased" in table.out, "people who were erased" in table.err) == (0, True, True)
+
+
 async def test_the_command_reads_any_text_and_says_what_was_refused(world: World):
     """Lines, a JSON list with tags, a dump: clear values on standard output, status 1 if one was refused."""
     key, other = await clerk(world, "clerk-cli"), await clerk(world, "clerk-cli-2")
@@ -316,7 +333,7 @@ async def test_the_command_reads_any_text_and_says_what_was_refused(world: World
     said = await world.cli(key, dump, "--tag", "account", "--tag", "email", "--tag", "person", "--json")
     assert said.status == 1
     assert [item.get("value") for item in said.json()] == [
-        customer_id(8), None, customer(8)["email"], ACCOUNTS_FROM + 8, None,
+        customer_id(8), None, customer(8)["email"], ACCOUNTS_FROM + 8, None, None,
     ]  # fmt: skip
     listed = json.dumps([{"tag": "account", "value": record["accountNumber"]}])
     table = await world.cli(key, listed)

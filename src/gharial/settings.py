@@ -220,6 +220,7 @@ class Route(_Section):
     upstream: str = Field(description="The name of an entry of `upstreams`.")
     policy: str | None = Field(None, description="The name of the policy that covers this route.")
     pass_: bool = Field(False, alias="pass", description="true: passes unprotected, and is counted apart.")
+    stream: bool = Field(False, description="true: rows leave one by one as they come, without an end to wait for.")
     keep_headers: tuple[HeaderName, ...] = Field(
         (), description="Response headers that pass on an enforced route besides the known-safe ones."
     )
@@ -531,6 +532,9 @@ class LimitSettings(_Section):
     body_bytes: SizeBytes = Field(16_000_000, alias="body", le=1_000_000_000, description="Size of a response body.")
     depth: int = Field(64, ge=1, le=200, description="How deep objects and arrays may nest.")
     values: int = Field(200_000, ge=1, description="How many values a body may hold.")
+    row_bytes: SizeBytes = Field(
+        1_000_000, alias="row", le=100_000_000, description="Size of a row of a stream (`stream: true`)."
+    )
     header_bytes: SizeBytes = Field(32_768, alias="header", le=96_000, description="Size of a message's head.")
     in_flight: int = Field(512, ge=1, le=100_000, description="How many exchanges may be under way at once.")
     inflate_ratio: int = Field(100, ge=1, description="How many times a compressed body may grow.")
@@ -576,7 +580,7 @@ class Settings(_Section):
 _BY_NAME = frozenset({"upstreams", "manifests"})
 """Sections whose keys are names that the author chooses."""
 
-LATER_KEYS = frozenset({"listen.tls.client_ca", "listen.tls.reload", "admin.address", "admin.port", "routes.stream"})
+LATER_KEYS = frozenset({"listen.tls.client_ca", "listen.tls.reload", "admin.address", "admin.port"})
 """Keys of later versions: accepting and ignoring one would promise what is not done."""
 
 

@@ -196,6 +196,7 @@ def _rule(route: Route, settings: Settings, base: Path, policies: Mapping[str, P
         strip_headers=_stripped(settings) if upstream.credentials == "strip" else frozenset(),
         inject_authorization=load_secret(upstream.inject_reference, base) if upstream.inject_reference else "",
         reads_requests=route.policy is not None and reads_requests(policies[route.policy]),
+        stream=route.stream,
     )
 
 

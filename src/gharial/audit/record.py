@@ -13,8 +13,8 @@ Version 1, members in this order, all of them always present:
 | `policy`, `version`, `mode`, `plan` | what decided; `plan` is the plan's digest; empty and 0 if nothing did |
 | `grants` | names of the grants that applied |
 | `status` | HTTP status of the upstream's answer, or of the refusal |
-| `outcome` | `forward`, `refuse`, `shadow`, `pass`, `abandoned` |
-| `error` | the stable code of a refusal, else null |
+| `outcome` | `forward`, `refuse`, `shadow`, `pass`, `abandoned`; of a stream `open`, `rows` for each batch, `close` |
+| `error` | the stable code of a refusal, or of what cut a stream, else null |
 | `techniques` | tag -> operation -> how many values |
 | `unlisted` | disposition (`drop`, `redact`, `pass`) -> how many values that no tag names |
 | `people` | `clear_count`, `protected_count`: exact; `clear`, `protected`: up to 1,000 keyed digests (`+`: joined) |
@@ -40,6 +40,7 @@ RECORD_VERSION = 1
 MAX_PEOPLE_LISTED = 1_000
 
 Outcome = Literal["forward", "refuse", "shadow", "pass", "abandoned"]
+StreamOutcome = Literal["open", "rows", "close"]
 
 
 class People(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ class ExchangeRecord(msgspec.Struct, frozen=True):
     plan: str
     grants: tuple[str, ...]
     status: int
-    outcome: Outcome
+    outcome: Outcome | StreamOutcome
     error: str | None
     techniques: dict[str, dict[str, int]]
     unlisted: dict[str, int]
@@ -96,7 +97,7 @@ def exchange_record(
     method: str,
     plan: Plan | None,
     status: int,
-    outcome: Outcome,
+    outcome: Outcome | StreamOutcome,
     error: str = "",
     techniques: Mapping[str, Mapping[str, int]],
     unlisted: int = 0,

@@ -1,15 +1,15 @@
 """One request and its response: identify, decide, rewrite, meter, record; `Forward…` or `Refuse`, nothing else.
 
-An exchange is driven by an adapter in the order of HTTP: `on_request`, `on_response`, `on_body` (or `on_chunk` where
-the body passes in pieces), `on_end`. Expected failures come back as `Refuse`; any other exception is a bug, and the
-adapter refuses for it.
+An exchange is driven by an adapter in the order of HTTP: `on_request`, `on_response`, `on_body` (or `on_part` where the
+body comes in pieces, `on_chunk` where it passes in pieces), `on_end`. Expected failures come back as `Refuse`; any
+other exception is a bug, and the adapter refuses for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -36,6 +36,7 @@ from gharial.gate.outcome import (
     BodyMode,
     ForwardBody,
     ForwardHead,
+    ForwardPart,
     ForwardRequest,
     Headers,
     Refuse,
@@ -50,6 +51,7 @@ from gharial.gate.routes import RouteKind, RouteRule, check_request_line, replac
 from gharial.gate.sending import Sending
 from gharial.gate.services import Services
 from gharial.gate.story import Story
+from gharial.gate.stream import RowStream, leaves_by_rows
 from gharial.gate.tokens import Opener, Resolved, resolve_tokens
 from gharial.gate.vault import ExchangeTokens
 from gharial.gate.watching import sight_of
@@ -109,6 +111,10 @@ class GateExchange:
         self._opener: Opener | None = None
         self._awaited: RequestFormat | None = None
         self._replacement: ForwardBody | None = None
+        self._mode = BodyMode.UNKNOWN
+        self._rows: RowStream | None = None
+        self._batches = 0
+        self._collected = bytearray()
         self._location_shown = False
         self._upstream_path = ""
         self._watched = bytearray()
@@ -136,7 +142,9 @@ class GateExchange:
             raise RouteDisagreement(f"the proxy chose route {head.proxy_route}, the gate {rule.name}")
         self._policies = self._s.publisher.begin(rule, head.response_body, head.request_body)
         self._kind = self._policies.kind(rule)
-        _insist_on_mode(self._kind, head.response_body)
+        self._mode = head.response_body
+        # A whole answer that embedding code hands over has no pieces.
+        _insist_on_mode(self._kind, self._mode, stream=rule.stream and self._vouched is None)
         present = {name for name, _ in head.headers}
         remove = present & (self._s.identifier.own_headers | rule.strip_headers)
         extra = _upstream_credentials(rule)
@@ -163,7 +171,9 @@ class GateExchange:
                 raise ProtocolViolation("the proxy does not hand over the bodies of requests that must be read")
             self._awaited = choose_format(prepared.plan.incoming, head.headers, self._s.limits)
             remove |= present & BODY_DIGESTS
-        accept = narrow_accept_encoding(all_values(head.headers, "accept-encoding"))
+        accept = "identity"
+        if self._mode is not BodyMode.DUPLEX:
+            accept = narrow_accept_encoding(all_values(head.headers, "accept-encoding"))
         conditions = resolve_conditions(head.headers, head.method, self._open_etag)
         # Removals come first: of a header that was resolved nothing but what is set here goes on.
         remove |= {name for name, _ in resolved.headers} | {*resolved.gone}
@@ -348,9 +358,8 @@ class GateExchange:
 
     def _prepare_body(self, head: ResponseHead) -> Headers:
         """Choose the reader; an answer that is no success and can't be read keeps its status and loses its body."""
-        length = first_value(head.headers, "content-length")
-        if length is not None and length.isdecimal() and int(length) > self._s.limits.body_bytes:
-            raise BodyTooLarge(f"the upstream announced more than {self._s.limits.body_bytes} bytes")
+        if self._mode is not BodyMode.DUPLEX:
+            self._check_length(head)
         try:
             media = choose_reader(head.headers)
             check_format(self._prepared.plan, media.format)
@@ -360,10 +369,20 @@ class GateExchange:
                 raise
             self._replacement = _withheld_body(error, head.status, self._story.exchange_id)
             return (("content-type", "application/problem+json"),)
+        if self._mode is BodyMode.DUPLEX and leaves_by_rows(self._prepared.plan, media):
+            self._story.media = media = replace(media, part=True)
+            self._rows = RowStream(self._prepared.plan, media, self._s.limits.row_bytes, self._release_rows)
+        else:
+            self._check_length(head)
         if not media.suffix:
             return ()
         content_type = (first_value(head.headers, "content-type") or "").partition(";")[0].strip()
         return (("content-type", content_type + media.suffix),)
+
+    def _check_length(self, head: ResponseHead) -> None:
+        length = first_value(head.headers, "content-length")
+        if length is not None and length.isdecimal() and int(length) > self._s.limits.body_bytes:
+            raise BodyTooLarge(f"the upstream announced more than {self._s.limits.body_bytes} bytes")
 
     async def _protected_location(self, location: str, rule: RouteRule) -> Headers:
         async def rewrite() -> str | None:
@@ -426,11 +445,15 @@ class GateExchange:
         disclosure = await self._disclose(body, self._story.media, self._tokens, ledger=self._prepared.plan.policy)
         self.disclosure = disclosure
         self._watch(disclosure)
-        await self._make_durable(disclosure)
+        durable = disclosure.shows_clear or self._location_shown
+        await self._make_durable(disclosure, lambda: self._tell_forwarded(durable=durable, disclosure=disclosure))
         self._s.counters.forwarded[rule.name] += 1
         return ForwardBody(disclosure.rewritten.body)
 
-    async def _disclose(self, body: bytes, media: Media, tokens: ExchangeTokens, *, ledger: str) -> Disclosure:
+    async def _disclose(
+        self, body: bytes, media: Media, tokens: ExchangeTokens, *, ledger: str, part: str = ""
+    ) -> Disclosure:
+        """`part` tells the parts of one answer apart: people whom nothing names are others in each."""
         found = await disclose(
             body,
             prepared=self._prepared,
@@ -442,7 +465,7 @@ class GateExchange:
             meter=self._s.meter,
             principal=self._caller.principal,
             ledger=ledger,
-            exchange_id=self._story.exchange_id,
+            exchange_id=self._story.exchange_id + part,
             now_s=self._s.clock.now_s,
             consent=self._s.consent,
             tokens=tokens,
@@ -451,16 +474,17 @@ class GateExchange:
         return found
 
     def _watch(self, disclosure: Disclosure | None = None, error: GharialError | None = None) -> None:
-        """Show this exchange to the watch, once; in shadow nothing but incidents follows."""
-        if self._shown_to_watch or self._story.caller is None or self._story.prepared is None:
+        """Show this exchange to the watch, once (a stream by batches); in shadow nothing but incidents follows."""
+        if (self._shown_to_watch and self._rows is None) or self._story.caller is None or self._story.prepared is None:
             return
+        # Of a stream each batch is shown; what was asked, and whom the request names, only once.
+        asked = () if self._shown_to_watch else self._request_people
         self._shown_to_watch = True
         people: tuple[str, ...] = ()
         if disclosure is not None:
             people = disclosure.people_clear
             if self._masked:
                 people += disclosure.people_protected
-        space_and_text = self._request_people
         self._s.watching.look(
             self._policies.policies[self._prepared.plan.policy],
             sight_of(
@@ -468,30 +492,29 @@ class GateExchange:
                 self._story.route,
                 self._s.clock.now_s(),
                 people=people,
-                asked=space_and_text,
+                asked=asked,
                 refusal=error.code if error is not None else "",
             ),
             self._story.exchange_id,
-            [person_digest(self._keyset, self._s.tenant, space, text) for space, text in space_and_text],
+            [person_digest(self._keyset, self._s.tenant, space, text) for space, text in asked],
             act=self._kind is RouteKind.PROTECT,
         )
 
-    async def _make_durable(self, disclosure: Disclosure) -> None:
+    async def _make_durable(self, disclosure: Disclosure, tell: Callable[[], Awaitable[None]]) -> None:
         """Return when charges, incidents and the audit record are on disk. A failure of any refuses the answer."""
         plan = self._prepared.plan
         charges = [
             Charge(self._caller.principal, plan.policy, grant, person, disclosure.reservation.at_s)
             for grant, person in disclosure.reservation.charges
         ]
-        durable = disclosure.shows_clear or self._location_shown
         crossings = disclosure.reservation.crossings
         if not charges and not crossings:
-            await self._tell_forwarded(durable=durable, disclosure=disclosure)
+            await tell()
             return
         await asyncio.gather(
             self._s.store.charge(charges),
             *(self._open_incident(crossing) for crossing in crossings),
-            self._tell_forwarded(durable=durable, disclosure=disclosure),
+            tell(),
         )
 
     async def _tell_forwarded(self, *, durable: bool, disclosure: Disclosure | None = None) -> None:
@@ -519,6 +542,58 @@ class GateExchange:
             raise
         if alarm is not None:
             self._s.wake_alarms()
+
+    # --- a body that comes in pieces ----------------------------------------------------------------------------
+
+    async def on_part(self, part: bytes, *, end: bool) -> ForwardPart | Refuse:
+        """Take a piece of a body, and say what may follow what has left."""
+        rule = self._story.rule
+        try:
+            if rule is None or self._kind is not RouteKind.PROTECT or self._mode is not BodyMode.DUPLEX:
+                raise ProtocolViolation("a body came in pieces, and nothing says what is done with it")
+            if self._rows is None:
+                return await self._collect(part, rule, end=end)
+            body, error = await self._rows.take(part, end=end)
+            if error is not None:
+                refusal = self._refuse(error)
+                return ForwardPart(body, cut=True) if body else refusal
+            if end:
+                self._open_stream()
+                self._story.tell_close()
+            return ForwardPart(body)
+        except GharialError as error:
+            return self._refuse(error)
+
+    async def _collect(self, part: bytes, rule: RouteRule, *, end: bool) -> ForwardPart:
+        """Hold a body of which no part can leave before all of it was read."""
+        self._collected += part
+        if len(self._collected) > self._s.limits.body_bytes:
+            self._collected.clear()
+            raise BodyTooLarge(f"longer than {self._s.limits.body_bytes} bytes")
+        if not end:
+            return ForwardPart()
+        body = bytes(self._collected)
+        self._collected.clear()
+        return ForwardPart((await self._enforced_body(body, rule)).body or b"")
+
+    async def _release_rows(self, rows: bytes) -> bytes:
+        """Decide about whole rows of a stream; return what leaves, which is on record then."""
+        assert self._story.media is not None  # noqa: S101 - set where the stream was made
+        self._batches += 1
+        # Tokens are kept by the batch: an endless answer would hold more and more of them.
+        tokens = ExchangeTokens(self._s.vault)
+        part = f".{self._batches}"
+        found = await self._disclose(rows, self._story.media, tokens, ledger=self._prepared.plan.policy, part=part)
+        if found.rewritten.body:
+            self._open_stream()
+            self._watch(found)
+            await self._make_durable(found, lambda: self._story.tell_rows(found))
+        return found.rewritten.body
+
+    def _open_stream(self) -> None:
+        if not self._story.opened:
+            self._story.tell_open()
+            self._s.counters.forwarded[self._story.route] += 1
 
     # --- a body that passes in pieces (shadow) ------------------------------------------------------------------
 
@@ -580,15 +655,19 @@ class GateExchange:
     def _refuse(self, error: GharialError) -> Refuse:
         self._s.counters.refused[error.code] += 1
         self._watch(error=error)
+        if self._story.opened:
+            # The answer's head and some rows have left, with the status that they had.
+            self._story.tell_close(error)
+            return Refuse(error, self._story.exchange_id, refusal_headers(error))
         self._story.status = error.status
         self._story.tell_quietly("refuse", error)
         return Refuse(error, self._story.exchange_id, refusal_headers(error))
 
 
-def _insist_on_mode(kind: RouteKind, announced: BodyMode) -> None:
+def _insist_on_mode(kind: RouteKind, announced: BodyMode, *, stream: bool) -> None:
     """Refuse a mode of processing in which a clear body could pass by (decision 0001)."""
     allowed = {
-        RouteKind.PROTECT: (BodyMode.BUFFERED,),
+        RouteKind.PROTECT: (BodyMode.DUPLEX if stream else BodyMode.BUFFERED,),
         RouteKind.SHADOW: (BodyMode.BUFFERED, BodyMode.STREAMED),
         RouteKind.PASS: (BodyMode.BUFFERED, BodyMode.STREAMED, BodyMode.NONE),
     }

@@ -20,6 +20,7 @@ class BodyMode(enum.StrEnum):
 
     BUFFERED = "buffered"
     STREAMED = "streamed"
+    DUPLEX = "duplex"
     NONE = "none"
     UNKNOWN = "unknown"
 
@@ -89,6 +90,17 @@ class ForwardBody:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardPart:
+    """This much more of the body may go to the client, mostly nothing. What came is held by the gate, or is gone.
+
+    `cut`: nothing follows, and the client must see that it did not get all.
+    """
+
+    body: bytes = field(default=b"", repr=False)
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """Nothing of the upstream's answer may go to the client; it gets the problem details of `error`."""
 
@@ -118,6 +130,13 @@ class Exchange(Protocol):
 
     async def on_chunk(self, chunk: bytes, *, end: bool) -> None:
         """Look at a copy of a part of the body that passes unchanged; only under BodyMode.STREAMED."""
+
+    async def on_part(self, part: bytes, *, end: bool) -> ForwardPart | Refuse:
+        """Decide what may follow, after this part of the body has come; only under BodyMode.DUPLEX.
+
+        The head that was forwarded leaves with the first part that is not empty, or with the last one. A refusal before
+        takes the place of the answer; after, the answer is cut off.
+        """
 
     def on_end(self, *, completed: bool) -> None:
         """The exchange is over; called exactly once, whatever happened, even if the call is being cancelled.

@@ -168,7 +168,11 @@ def _no_transforms() -> _Kept[tuple[Transform, ...]]:
 
 
 _BODY_MODE = {RouteKind.PROTECT: BodyMode.BUFFERED, RouteKind.SHADOW: BodyMode.STREAMED, RouteKind.PASS: BodyMode.NONE}
-"""How the body of a call travels on a route of each kind, where the proxy is told by us."""
+
+
+def body_mode(rule: RouteRule, kind: RouteKind) -> BodyMode:
+    """Return how the body of an answer travels on a route on which this is done, where the proxy is told by us."""
+    return BodyMode.DUPLEX if rule.stream and kind is RouteKind.PROTECT else _BODY_MODE[kind]
 
 
 @dataclass(slots=True)
@@ -257,7 +261,7 @@ class Publisher:
             return self.active
         kind = held.policies.kind(rule)
         if kind is not self.active.kind(rule):
-            fits = announced is _BODY_MODE[kind]
+            fits = announced is body_mode(rule, kind)
         elif kind is RouteKind.PROTECT and held.policies.reads(rule) and not self.active.reads(rule):
             # Where the answers' mode stays, that of the requests tells whether the proxy has followed.
             fits = announced_request is BodyMode.BUFFERED

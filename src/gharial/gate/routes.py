@@ -104,7 +104,8 @@ class RouteRule:
 
     `upstream_authorities` are the names by which redirects may call the upstream; `strip_headers` the credentials that
     it must not see; `inject_authorization` what it gets in their place. `reads_requests`: the proxy hands over the
-    bodies of requests, because the route's policy may look for tokens in them, or protect values.
+    bodies of requests, because the route's policy may look for tokens in them, or protect values. `stream`: where a
+    policy is enforced, the proxy hands over answers in pieces, and rows leave as they come.
     """
 
     name: str
@@ -116,6 +117,7 @@ class RouteRule:
     strip_headers: frozenset[str] = frozenset()
     inject_authorization: str = field(default="", repr=False)
     reads_requests: bool = False
+    stream: bool = False
 
 
 _ODD_ESCAPES = re.compile(r"%(?:25|c0|c1|u|0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gharial.audit.record import Outcome, exchange_record
+from gharial.audit.record import Outcome, StreamOutcome, exchange_record
 from gharial.gate.disclose import Disclosure
 from gharial.gate.publish import Prepared
 from gharial.gate.recording import Sighting
@@ -35,6 +35,8 @@ class Story:
         self.asked: tuple[tuple[str, str], ...] = ()
         self.media: Media | None = None
         self.recorded = False
+        self.opened = False
+        """A stream: the line `open` is written, and `close` will be."""
         self._body = b""
 
     @property
@@ -66,7 +68,28 @@ class Story:
         except GharialError:
             self._s.counters.audit_lines_lost += 1
 
-    def _line(self, outcome: Outcome, error: GharialError | None, disclosure: Disclosure | None) -> bytes:
+    def tell_open(self) -> None:
+        """Write that a stream begins. Raises AuditUnwritable."""
+        self._s.audit.note(self._line("open", None, None))
+        # Until it is closed nothing is settled.
+        self.opened, self.recorded = True, False
+
+    async def tell_rows(self, disclosure: Disclosure) -> None:
+        """Return when it is on disk that these rows leave. Raises AuditUnwritable: then they must not."""
+        await self._s.audit.append(self._line("rows", None, disclosure), durable=True)
+        self.recorded = False
+
+    def tell_close(self, error: GharialError | None = None) -> None:
+        """Write that a stream is over, and what ended it before its end. A recording can't hold it, and counts it."""
+        try:
+            self._s.audit.note(self._line("close", error, None))
+        except GharialError:
+            self._s.counters.audit_lines_lost += 1
+        self._keep_for_replay("forward", error, None)
+
+    def _line(
+        self, outcome: Outcome | StreamOutcome, error: GharialError | None, disclosure: Disclosure | None
+    ) -> bytes:
         self.recorded = True
         now_s = self._s.clock.now_s()
         return exchange_record(

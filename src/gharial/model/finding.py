@@ -74,3 +74,4 @@ class Limits:
     depth: int = 64
     values: int = 200_000
     inflate_ratio: int = 100
+    row_bytes: int = 1_000_000

@@ -41,13 +41,15 @@ class Media:
     """How a body is to be read: undo `codings`, the last one first, then read as `format`.
 
     `charset` is what the type's parameter names, None where it names none. The bytes must agree with it. `header` says
-    that a table is declared to have one.
+    that a table is declared to have one. `part` says that the body is some rows of a stream: they are always written
+    anew, so that it makes no difference which of them came together.
     """
 
     format: Format = Format.JSON
     codings: tuple[Coding, ...] = ()
     charset: Charset | None = None
     header: bool = False
+    part: bool = False
 
     @property
     def suffix(self) -> str:

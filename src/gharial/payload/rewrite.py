@@ -86,11 +86,11 @@ def _reader(plan: Plan, media: Media, limits: Limits) -> Reader:
         case Format.XML:
             return XmlReader(plan, limits, media.charset)
         case Format.LINES:
-            return RowsReader(plan, limits, Lines())
+            return RowsReader(plan, limits, Lines(), part=media.part)
         case Format.SEQUENCE:
-            return RowsReader(plan, limits, TextSequence())
+            return RowsReader(plan, limits, TextSequence(), part=media.part)
         case Format.EVENTS:
-            return RowsReader(plan, limits, Events())
+            return RowsReader(plan, limits, Events(), part=media.part)
         case Format.CSV:
             return RowsReader(plan, limits, Table(rows_program(plan), "", header_declared=media.header))
         case Format.TSV:

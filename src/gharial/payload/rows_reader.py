@@ -44,14 +44,18 @@ class Framing(Protocol):
 class RowsReader:
     """One body of rows under one plan: `feed` it all, then `survey`, then `finish`, as with JsonReader."""
 
-    def __init__(self, plan: Plan, limits: Limits, framing: Framing) -> None:
-        """Raises ValueError for a plan that can't read rows, or is not consistent in itself."""
+    def __init__(self, plan: Plan, limits: Limits, framing: Framing, *, part: bool = False) -> None:
+        """Raises ValueError for a plan that can't read rows, or is not consistent in itself.
+
+        With `part` the body is a part of a stream: it has no byte order mark, and is written anew in any case.
+        """
         # The list of the rows is a value and a level more than was sent.
         # How much larger they are as JSON is the framing's business.
         room = 6 * limits.body_bytes + _ROOM_BYTES
         inner = Limits(body_bytes=room, depth=limits.depth + 1, values=limits.values + 1)
         self._reader = make_json_reader(plan, inner, Layout.ROWS)
         self._framing = framing
+        self._part = part
         self._limits = limits
         self._chunks: list[bytes] = []
         self._size = 0
@@ -72,8 +76,8 @@ class RowsReader:
         if not self._surveyed:
             self._check_size()
             body = b"".join(self._chunks)
-            self._marked = body.startswith(UTF8_MARK)
-            self._body = body.removeprefix(UTF8_MARK)
+            self._marked = not self._part and body.startswith(UTF8_MARK)
+            self._body = body.removeprefix(UTF8_MARK) if self._marked else body
             if not self._body.isascii():
                 _check_utf8(self._body)
             rows = self._framing.split(self._body, self._limits.values)
@@ -93,7 +97,7 @@ class RowsReader:
         """Pass two: return the body as it may leave. Arguments and errors are those of JsonReader.finish."""
         self.survey()
         found = self._reader.finish(variants, transforms, by_scope=by_scope, want_places=want_places)
-        if not found.changed and self._framing.keeps_all:
+        if not found.changed and self._framing.keeps_all and not self._part:
             return replace(found, body=self._body, changed=self._marked)
         body = self._framing.join([bytes(row) for row in decode_array(found.body)])
         return replace(found, body=body, changed=self._marked or body != self._body)

@@ -324,6 +324,7 @@ async def build_services(
             depth=settings.limits.depth,
             values=settings.limits.values,
             inflate_ratio=settings.limits.inflate_ratio,
+            row_bytes=settings.limits.row_bytes,
         ),
         counters=Counters(),
         new_id=lambda: random_id(random_bytes),

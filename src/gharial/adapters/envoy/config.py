@@ -80,7 +80,7 @@ class RouteFile:
 class EnvoyRoute:
     """One line of `routes` as Envoy needs it: `path_regex` matches the whole path (RE2), no methods means any.
 
-    `reads_requests`: the gate gets the bodies of requests too.
+    `reads_requests`: the gate gets the bodies of requests too. `stream`: answers may take as long as they like.
     """
 
     name: str
@@ -89,6 +89,7 @@ class EnvoyRoute:
     upstream: str
     kind: RouteKind
     reads_requests: bool = False
+    stream: bool = False
 
 
 def buffer_limit_bytes(body_bytes: int) -> int:
@@ -116,6 +117,7 @@ def envoy_routes(
             upstreams[rule.name],
             rule.kind if kinds is None else kinds[rule.name],
             rule.reads_requests or rule.name in reads,
+            rule.stream,
         )
         for rule in rules
     )
@@ -310,15 +312,17 @@ def _ext_proc(message_timeout_s: float) -> Json:
     }
 
 
-def _processing_mode(kind: RouteKind, *, reads_requests: bool = False) -> Json:
+def _processing_mode(kind: RouteKind, *, reads_requests: bool = False, stream: bool = False) -> Json:
     body = {RouteKind.PROTECT: "BUFFERED", RouteKind.SHADOW: "STREAMED", RouteKind.PASS: "NONE"}[kind]
+    duplex = stream and kind is RouteKind.PROTECT
     return {
         "request_header_mode": "SEND",
         "response_header_mode": "SEND",
         "request_body_mode": "BUFFERED" if reads_requests and kind is RouteKind.PROTECT else "NONE",
-        "response_body_mode": body,
+        "response_body_mode": "FULL_DUPLEX_STREAMED" if duplex else body,
         "request_trailer_mode": "SKIP",
-        "response_trailer_mode": "SKIP",
+        # Without the trailers Envoy does not take that mode.
+        "response_trailer_mode": "SEND" if duplex else "SKIP",
     }
 
 
@@ -353,18 +357,21 @@ def _route(route: EnvoyRoute, upstream: Upstream) -> Json:
     if route.methods:
         methods = "|".join(dict.fromkeys((*route.methods, *(("HEAD",) if "GET" in route.methods else ()))))
         match["headers"] = [{"name": ":method", "string_match": {"safe_regex": {"regex": methods}}}]
-    return {
+    mode = _processing_mode(route.kind, reads_requests=route.reads_requests, stream=route.stream)
+    made: Json = {
         "name": route.name,
         "match": match,
         "route": {
             "cluster": UPSTREAM_PREFIX + route.upstream,
-            "timeout": _duration(upstream.timeout_s),
+            "timeout": _duration(0 if route.stream else upstream.timeout_s),
             "host_rewrite_literal": Authority.of(upstream).host_header,
         },
-        "typed_per_filter_config": {
-            "gate": _per_route({"processing_mode": _processing_mode(route.kind, reads_requests=route.reads_requests)})
-        },
+        "typed_per_filter_config": {"gate": _per_route({"processing_mode": mode})},
     }
+    if route.stream:
+        # A stream may go on for ever, but not be silent for so long.
+        made["route"]["idle_timeout"] = _duration(upstream.timeout_s)
+    return made
 
 
 def _per_route(overrides: Json) -> Json:

@@ -18,6 +18,7 @@ from gharial.gate.outcome import (
     Exchange,
     ForwardBody,
     ForwardHead,
+    ForwardPart,
     ForwardRequest,
     Refuse,
     RequestHead,
@@ -96,7 +97,10 @@ class Conversation:
         if message.WhichOneof("request") != "response_headers":
             raise Abort
         has_body = not message.response_headers.end_of_stream and head.response_body is not BodyMode.NONE
-        await self._response_head(message, head.response_body)
+        reply = await self._response_head(message, head.response_body)
+        if has_body and head.response_body is BodyMode.DUPLEX:
+            await self._parts(reply)
+        await self._stream.write(reply)
         if not has_body:
             await self._stream.expect_close()
         if head.response_body is BodyMode.STREAMED:
@@ -127,7 +131,7 @@ class Conversation:
             case _:
                 assert_never(outcome)
 
-    async def _response_head(self, message: pb.ProcessingRequest, mode: BodyMode) -> None:
+    async def _response_head(self, message: pb.ProcessingRequest, mode: BodyMode) -> bytes:
         has_body = not message.response_headers.end_of_stream
         head = _response_head(message, has_body=has_body)
         if head.status < 200:
@@ -136,15 +140,16 @@ class Conversation:
         outcome = await _ask(self._exchange.on_response(head))
         match outcome:
             case ForwardHead():
-                reply = messages.response_head_reply(outcome, drop_length=mode is BodyMode.BUFFERED)
+                reply = messages.response_head_reply(outcome, drop_length=mode in _HELD)
             case Refuse():
                 await self.refuse(outcome)
             case _:
                 assert_never(outcome)
         self.decided = not has_body or mode is BodyMode.NONE
-        # Under BUFFERED Envoy keeps the head until the body's reply; otherwise it is on its way now.
-        self.can_answer = mode is BodyMode.BUFFERED and has_body
-        await self._stream.write(reply)
+        # Under BUFFERED Envoy keeps the head until the body's reply, under DUPLEX it is kept here; otherwise it is on
+        # its way now.
+        self.can_answer = mode in _HELD and has_body
+        return reply
 
     async def _whole_body(self, message: pb.ProcessingRequest) -> NoReturn:
         if message.WhichOneof("request") != "response_body":
@@ -164,6 +169,45 @@ class Conversation:
         self.decided, self.can_answer = True, False
         await self._stream.write(reply)
         await self._stream.expect_close()
+
+    async def _parts(self, head: bytes) -> NoReturn:
+        """Answer a body in pieces with pieces; `head`, the reply to the head, is sent before the first of them."""
+        while True:
+            message = await self._stream.read()
+            match message.WhichOneof("request"):
+                case "response_body":
+                    part, end = message.response_body.body, message.response_body.end_of_stream
+                case "response_trailers":
+                    part, end = b"", True
+                case _:
+                    raise Abort
+            outcome = await _ask(self._exchange.on_part(part, end=end))
+            match outcome:
+                case ForwardPart():
+                    pass
+                case Refuse():
+                    await self.refuse(outcome)
+                case _:
+                    assert_never(outcome)
+            whole = end and not outcome.cut
+            if (outcome.body or whole) and self.can_answer:
+                self.can_answer = False
+                await self._stream.write(head)
+            if whole:
+                self.decided = True
+            await self._write_part(message, outcome.body, end=whole)
+            if outcome.cut:
+                # No end is sent: so the client can tell that this is not all.
+                raise Abort
+            if whole:
+                await self._stream.expect_close()
+
+    async def _write_part(self, message: pb.ProcessingRequest, body: bytes, *, end: bool) -> None:
+        with_trailers = message.WhichOneof("request") == "response_trailers"
+        if body or (end and not with_trailers):
+            await self._stream.write(messages.part_reply(body, end=end and not with_trailers))
+        if end and with_trailers:
+            await self._stream.write(messages.trailers_reply(message))
 
     async def _chunks(self) -> NoReturn:
         reply = messages.chunk_reply()
@@ -191,6 +235,10 @@ class Conversation:
     def end(self, *, completed: bool) -> None:
         """Tell the exchange that it is over."""
         self._exchange.on_end(completed=completed)
+
+
+_HELD = (BodyMode.BUFFERED, BodyMode.DUPLEX)
+"""Modes in which the head of an answer does not leave before something of the body is decided."""
 
 
 async def _ask(answer: Awaitable[_Outcome | Refuse]) -> _Outcome | Refuse:

@@ -23,6 +23,7 @@ _MODES: dict[int, BodyMode] = {
     pb.NONE: BodyMode.NONE,
     pb.STREAMED: BodyMode.STREAMED,
     pb.BUFFERED: BodyMode.BUFFERED,
+    pb.FULL_DUPLEX_STREAMED: BodyMode.DUPLEX,
 }
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
@@ -131,6 +132,23 @@ def chunk_reply() -> bytes:
     """Return the reply that lets a part of a streamed body pass as it is."""
     reply = pb.ProcessingResponse()
     reply.response_body.response.SetInParent()
+    return reply.SerializeToString()
+
+
+def part_reply(body: bytes, *, end: bool) -> bytes:
+    """Return the next part of a body that both sides send in pieces, whatever pieces came; `end`: it is the last."""
+    reply = pb.ProcessingResponse()
+    part = reply.response_body.response.body_mutation.streamed_response
+    part.body = body
+    part.end_of_stream = end
+    return reply.SerializeToString()
+
+
+def trailers_reply(message: pb.ProcessingRequest) -> bytes:
+    """Return the reply that ends a body that has trailers; none of them leaves."""
+    reply = pb.ProcessingResponse()
+    names = dict.fromkeys(item.key for item in message.response_trailers.trailers.headers)
+    reply.response_trailers.header_mutation.remove_headers.extend(names)
     return reply.SerializeToString()
 
 

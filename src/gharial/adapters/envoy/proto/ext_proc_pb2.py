@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+gharial/adapters/envoy/proto/ext_proc.proto\x12\x13gharial.ext_proc.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x80\x05\n\x11ProcessingRequest\x12;\n\x0frequest_headers\x18\x02 \x01(\x0b\x32 .gharial.ext_proc.v1.HttpHeadersH\x00\x12<\n\x10response_headers\x18\x03 \x01(\x0b\x32 .gharial.ext_proc.v1.HttpHeadersH\x00\x12\x35\n\x0crequest_body\x18\x04 \x01(\x0b\x32\x1d.gharial.ext_proc.v1.HttpBodyH\x00\x12\x36\n\rresponse_body\x18\x05 \x01(\x0b\x32\x1d.gharial.ext_proc.v1.HttpBodyH\x00\x12=\n\x10request_trailers\x18\x06 \x01(\x0b\x32!.gharial.ext_proc.v1.HttpTrailersH\x00\x12>\n\x11response_trailers\x18\x07 \x01(\x0b\x32!.gharial.ext_proc.v1.HttpTrailersH\x00\x12J\n\nattributes\x18\t \x03(\x0b\x32\x36.gharial.ext_proc.v1.ProcessingRequest.AttributesEntry\x12\x1a\n\x12observability_mode\x18\n \x01(\x08\x12\x43\n\x0fprotocol_config\x18\x0b \x01(\x0b\x32*.gharial.ext_proc.v1.ProtocolConfiguration\x1aJ\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\x42\t\n\x07request\"\xcb\x01\n\x15ProtocolConfiguration\x12<\n\x11request_body_mode\x18\x01 \x01(\x0e\x32!.gharial.ext_proc.v1.BodySendMode\x12=\n\x12response_body_mode\x18\x02 \x01(\x0e\x32!.gharial.ext_proc.v1.BodySendMode\x12\x35\n-send_body_without_waiting_for_header_response\x18\x03 \x01(\x08\"U\n\x0bHttpHeaders\x12/\n\x07headers\x18\x01 \x01(\x0b\x32\x1e.gharial.ext_proc.v1.HeaderMap\x12\x15\n\rend_of_stream\x18\x03 \x01(\x08\"/\n\x08HttpBody\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\"@\n\x0cHttpTrailers\x12\x30\n\x08trailers\x18\x01 \x01(\x0b\x32\x1e.gharial.ext_proc.v1.HeaderMap\">\n\tHeaderMap\x12\x31\n\x07headers\x18\x01 \x03(\x0b\x32 .gharial.ext_proc.v1.HeaderValue\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\xe0\x02\n\x12ProcessingResponse\x12?\n\x0frequest_headers\x18\x01 \x01(\x0b\x32$.gharial.ext_proc.v1.HeadersResponseH\x00\x12@\n\x10response_headers\x18\x02 \x01(\x0b\x32$.gharial.ext_proc.v1.HeadersResponseH\x00\x12\x39\n\x0crequest_body\x18\x03 \x01(\x0b\x32!.gharial.ext_proc.v1.BodyResponseH\x00\x12:\n\rresponse_body\x18\x04 \x01(\x0b\x32!.gharial.ext_proc.v1.BodyResponseH\x00\x12\x44\n\x12immediate_response\x18\x07 \x01(\x0b\x32&.gharial.ext_proc.v1.ImmediateResponseH\x00\x42\n\n\x08response\"H\n\x0fHeadersResponse\x12\x35\n\x08response\x18\x01 \x01(\x0b\x32#.gharial.ext_proc.v1.CommonResponse\"E\n\x0c\x42odyResponse\x12\x35\n\x08response\x18\x01 \x01(\x0b\x32#.gharial.ext_proc.v1.CommonResponse\"\x88\x01\n\x0e\x43ommonResponse\x12<\n\x0fheader_mutation\x18\x02 \x01(\x0b\x32#.gharial.ext_proc.v1.HeaderMutation\x12\x38\n\rbody_mutation\x18\x03 \x01(\x0b\x32!.gharial.ext_proc.v1.BodyMutation\"e\n\x0eHeaderMutation\x12;\n\x0bset_headers\x18\x01 \x03(\x0b\x32&.gharial.ext_proc.v1.HeaderValueOption\x12\x16\n\x0eremove_headers\x18\x02 \x03(\t\"\xdc\x02\n\x11HeaderValueOption\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32 .gharial.ext_proc.v1.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12P\n\rappend_action\x18\x03 \x01(\x0e\x32\x39.gharial.ext_proc.v1.HeaderValueOption.HeaderAppendAction\x12\x18\n\x10keep_empty_value\x18\x04 \x01(\x08\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"@\n\x0c\x42odyMutation\x12\x0e\n\x04\x62ody\x18\x01 \x01(\x0cH\x00\x12\x14\n\nclear_body\x18\x02 \x01(\x08H\x00\x42\n\n\x08mutation\"\x99\x01\n\x11ImmediateResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1f.gharial.ext_proc.v1.HttpStatus\x12\x34\n\x07headers\x18\x02 \x01(\x0b\x32#.gharial.ext_proc.v1.HeaderMutation\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x0f\n\x07\x64\x65tails\x18\x05 \x01(\t\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05*n\n\x0c\x42odySendMode\x12\x08\n\x04NONE\x10\x00\x12\x0c\n\x08STREAMED\x10\x01\x12\x0c\n\x08\x42UFFERED\x10\x02\x12\x14\n\x10\x42UFFERED_PARTIAL\x10\x03\x12\x18\n\x14\x46ULL_DUPLEX_STREAMED\x10\x04\x12\x08\n\x04GRPC\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+gharial/adapters/envoy/proto/ext_proc.proto\x12\x13gharial.ext_proc.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x80\x05\n\x11ProcessingRequest\x12;\n\x0frequest_headers\x18\x02 \x01(\x0b\x32 .gharial.ext_proc.v1.HttpHeadersH\x00\x12<\n\x10response_headers\x18\x03 \x01(\x0b\x32 .gharial.ext_proc.v1.HttpHeadersH\x00\x12\x35\n\x0crequest_body\x18\x04 \x01(\x0b\x32\x1d.gharial.ext_proc.v1.HttpBodyH\x00\x12\x36\n\rresponse_body\x18\x05 \x01(\x0b\x32\x1d.gharial.ext_proc.v1.HttpBodyH\x00\x12=\n\x10request_trailers\x18\x06 \x01(\x0b\x32!.gharial.ext_proc.v1.HttpTrailersH\x00\x12>\n\x11response_trailers\x18\x07 \x01(\x0b\x32!.gharial.ext_proc.v1.HttpTrailersH\x00\x12J\n\nattributes\x18\t \x03(\x0b\x32\x36.gharial.ext_proc.v1.ProcessingRequest.AttributesEntry\x12\x1a\n\x12observability_mode\x18\n \x01(\x08\x12\x43\n\x0fprotocol_config\x18\x0b \x01(\x0b\x32*.gharial.ext_proc.v1.ProtocolConfiguration\x1aJ\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\x42\t\n\x07request\"\xcb\x01\n\x15ProtocolConfiguration\x12<\n\x11request_body_mode\x18\x01 \x01(\x0e\x32!.gharial.ext_proc.v1.BodySendMode\x12=\n\x12response_body_mode\x18\x02 \x01(\x0e\x32!.gharial.ext_proc.v1.BodySendMode\x12\x35\n-send_body_without_waiting_for_header_response\x18\x03 \x01(\x08\"U\n\x0bHttpHeaders\x12/\n\x07headers\x18\x01 \x01(\x0b\x32\x1e.gharial.ext_proc.v1.HeaderMap\x12\x15\n\rend_of_stream\x18\x03 \x01(\x08\"/\n\x08HttpBody\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\"@\n\x0cHttpTrailers\x12\x30\n\x08trailers\x18\x01 \x01(\x0b\x32\x1e.gharial.ext_proc.v1.HeaderMap\">\n\tHeaderMap\x12\x31\n\x07headers\x18\x01 \x03(\x0b\x32 .gharial.ext_proc.v1.HeaderValue\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\xa4\x03\n\x12ProcessingResponse\x12?\n\x0frequest_headers\x18\x01 \x01(\x0b\x32$.gharial.ext_proc.v1.HeadersResponseH\x00\x12@\n\x10response_headers\x18\x02 \x01(\x0b\x32$.gharial.ext_proc.v1.HeadersResponseH\x00\x12\x39\n\x0crequest_body\x18\x03 \x01(\x0b\x32!.gharial.ext_proc.v1.BodyResponseH\x00\x12:\n\rresponse_body\x18\x04 \x01(\x0b\x32!.gharial.ext_proc.v1.BodyResponseH\x00\x12\x42\n\x11response_trailers\x18\x06 \x01(\x0b\x32%.gharial.ext_proc.v1.TrailersResponseH\x00\x12\x44\n\x12immediate_response\x18\x07 \x01(\x0b\x32&.gharial.ext_proc.v1.ImmediateResponseH\x00\x42\n\n\x08response\"H\n\x0fHeadersResponse\x12\x35\n\x08response\x18\x01 \x01(\x0b\x32#.gharial.ext_proc.v1.CommonResponse\"E\n\x0c\x42odyResponse\x12\x35\n\x08response\x18\x01 \x01(\x0b\x32#.gharial.ext_proc.v1.CommonResponse\"P\n\x10TrailersResponse\x12<\n\x0fheader_mutation\x18\x01 \x01(\x0b\x32#.gharial.ext_proc.v1.HeaderMutation\"\x88\x01\n\x0e\x43ommonResponse\x12<\n\x0fheader_mutation\x18\x02 \x01(\x0b\x32#.gharial.ext_proc.v1.HeaderMutation\x12\x38\n\rbody_mutation\x18\x03 \x01(\x0b\x32!.gharial.ext_proc.v1.BodyMutation\"e\n\x0eHeaderMutation\x12;\n\x0bset_headers\x18\x01 \x03(\x0b\x32&.gharial.ext_proc.v1.HeaderValueOption\x12\x16\n\x0eremove_headers\x18\x02 \x03(\t\"\xdc\x02\n\x11HeaderValueOption\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32 .gharial.ext_proc.v1.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12P\n\rappend_action\x18\x03 \x01(\x0e\x32\x39.gharial.ext_proc.v1.HeaderValueOption.HeaderAppendAction\x12\x18\n\x10keep_empty_value\x18\x04 \x01(\x08\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\x88\x01\n\x0c\x42odyMutation\x12\x0e\n\x04\x62ody\x18\x01 \x01(\x0cH\x00\x12\x14\n\nclear_body\x18\x02 \x01(\x08H\x00\x12\x46\n\x11streamed_response\x18\x03 \x01(\x0b\x32).gharial.ext_proc.v1.StreamedBodyResponseH\x00\x42\n\n\x08mutation\";\n\x14StreamedBodyResponse\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\"\x99\x01\n\x11ImmediateResponse\x12/\n\x06status\x18\x01 \x01(\x0b\x32\x1f.gharial.ext_proc.v1.HttpStatus\x12\x34\n\x07headers\x18\x02 \x01(\x0b\x32#.gharial.ext_proc.v1.HeaderMutation\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x0f\n\x07\x64\x65tails\x18\x05 \x01(\t\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05*n\n\x0c\x42odySendMode\x12\x08\n\x04NONE\x10\x00\x12\x0c\n\x08STREAMED\x10\x01\x12\x0c\n\x08\x42UFFERED\x10\x02\x12\x14\n\x10\x42UFFERED_PARTIAL\x10\x03\x12\x18\n\x14\x46ULL_DUPLEX_STREAMED\x10\x04\x12\x08\n\x04GRPC\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_BODYSENDMODE']._serialized_start=2650
-  _globals['_BODYSENDMODE']._serialized_end=2760
+  _globals['_BODYSENDMODE']._serialized_start=2934
+  _globals['_BODYSENDMODE']._serialized_end=3044
   _globals['_PROCESSINGREQUEST']._serialized_start=131
   _globals['_PROCESSINGREQUEST']._serialized_end=771
   _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._serialized_start=686
@@ -54,23 +54,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADERVALUE']._serialized_start=1245
   _globals['_HEADERVALUE']._serialized_end=1305
   _globals['_PROCESSINGRESPONSE']._serialized_start=1308
-  _globals['_PROCESSINGRESPONSE']._serialized_end=1660
-  _globals['_HEADERSRESPONSE']._serialized_start=1662
-  _globals['_HEADERSRESPONSE']._serialized_end=1734
-  _globals['_BODYRESPONSE']._serialized_start=1736
-  _globals['_BODYRESPONSE']._serialized_end=1805
-  _globals['_COMMONRESPONSE']._serialized_start=1808
-  _globals['_COMMONRESPONSE']._serialized_end=1944
-  _globals['_HEADERMUTATION']._serialized_start=1946
-  _globals['_HEADERMUTATION']._serialized_end=2047
-  _globals['_HEADERVALUEOPTION']._serialized_start=2050
-  _globals['_HEADERVALUEOPTION']._serialized_end=2398
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=2273
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=2398
-  _globals['_BODYMUTATION']._serialized_start=2400
-  _globals['_BODYMUTATION']._serialized_end=2464
-  _globals['_IMMEDIATERESPONSE']._serialized_start=2467
-  _globals['_IMMEDIATERESPONSE']._serialized_end=2620
-  _globals['_HTTPSTATUS']._serialized_start=2622
-  _globals['_HTTPSTATUS']._serialized_end=2648
+  _globals['_PROCESSINGRESPONSE']._serialized_end=1728
+  _globals['_HEADERSRESPONSE']._serialized_start=1730
+  _globals['_HEADERSRESPONSE']._serialized_end=1802
+  _globals['_BODYRESPONSE']._serialized_start=1804
+  _globals['_BODYRESPONSE']._serialized_end=1873
+  _globals['_TRAILERSRESPONSE']._serialized_start=1875
+  _globals['_TRAILERSRESPONSE']._serialized_end=1955
+  _globals['_COMMONRESPONSE']._serialized_start=1958
+  _globals['_COMMONRESPONSE']._serialized_end=2094
+  _globals['_HEADERMUTATION']._serialized_start=2096
+  _globals['_HEADERMUTATION']._serialized_end=2197
+  _globals['_HEADERVALUEOPTION']._serialized_start=2200
+  _globals['_HEADERVALUEOPTION']._serialized_end=2548
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=2423
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=2548
+  _globals['_BODYMUTATION']._serialized_start=2551
+  _globals['_BODYMUTATION']._serialized_end=2687
+  _globals['_STREAMEDBODYRESPONSE']._serialized_start=2689
+  _globals['_STREAMEDBODYRESPONSE']._serialized_end=2748
+  _globals['_IMMEDIATERESPONSE']._serialized_start=2751
+  _globals['_IMMEDIATERESPONSE']._serialized_end=2904
+  _globals['_HTTPSTATUS']._serialized_start=2906
+  _globals['_HTTPSTATUS']._serialized_end=2932
 # @@protoc_insertion_point(module_scope)

@@ -126,11 +126,12 @@ async def test_envoy_accepts_it_without_a_word(tmp_path):
     header=st.integers(1, 96_000),
     in_flight=st.integers(1, 100_000),
     kinds=st.lists(st.sampled_from(list(RouteKind)), min_size=1, max_size=5),
+    stream=st.booleans(),
 )
-def test_what_must_hold_for_any_settings(body, header, in_flight, kinds):
+def test_what_must_hold_for_any_settings(body, header, in_flight, kinds, stream):
     """No route without the gate, no mode but its own, no failure that lets pass, limits above the gate's own."""
     of = settings(limits={"body": body, "header": header, "in_flight": in_flight})
-    routes = [EnvoyRoute(f"r{n}", (), f"/{n}", "local", kind) for n, kind in enumerate(kinds)]
+    routes = [EnvoyRoute(f"r{n}", (), f"/{n}", "local", kind, stream=stream) for n, kind in enumerate(kinds)]
     config = bootstrap(of, PATHS, routes, ca_bundle=BUNDLE)
     http = manager(config)
     (table,) = json.loads(route_file(of, routes).data)["resources"]
@@ -149,13 +150,17 @@ def test_what_must_hold_for_any_settings(body, header, in_flight, kinds):
     *real, last = table["virtual_hosts"][0]["routes"]
     assert last["direct_response"] == {"status": 404}
     assert "route" not in last
-    body_modes = {RouteKind.PROTECT: "BUFFERED", RouteKind.SHADOW: "STREAMED", RouteKind.PASS: "NONE"}
+    protect = "FULL_DUPLEX_STREAMED" if stream else "BUFFERED"
+    body_modes = {RouteKind.PROTECT: protect, RouteKind.SHADOW: "STREAMED", RouteKind.PASS: "NONE"}
     for route, kind in zip(real, kinds, strict=True):
         gate_config = route["typed_per_filter_config"]["gate"]
         assert set(gate_config) == {"@type", "overrides"}
         assert set(gate_config["overrides"]) == {"processing_mode"}
         mode = gate_config["overrides"]["processing_mode"]
         assert mode["response_body_mode"] == body_modes[kind]
+        assert (mode["response_trailer_mode"] == "SEND") is (mode["response_body_mode"] == "FULL_DUPLEX_STREAMED")
+        # Either an answer ends after a time, or it must not be silent for that time.
+        assert (route["route"]["timeout"] == "0s") is ("idle_timeout" in route["route"]) is stream
         assert (mode["request_header_mode"], mode["response_header_mode"]) == ("SEND", "SEND")
         assert "retry_policy" not in route["route"]
     listener = config["static_resources"]["listeners"][0]

@@ -102,13 +102,15 @@ def test_what_an_error_says_to_operators_is_not_in_the_refusal():
     assert b"secret-place" not in messages.refusal_reply(Refuse(GateFull("secret-place")))
 
 
-def test_every_mode_but_three_is_unknown():
+def test_every_mode_but_four_is_unknown():
     """A mode of a later Envoy is not spoken, rather than guessed."""
     assert [messages.body_mode(number) for number in (0, 1, 2, 3, 4, 5, 6, 99)] == [
         BodyMode.NONE,
         BodyMode.STREAMED,
         BodyMode.BUFFERED,
-        *[BodyMode.UNKNOWN] * 5,
+        BodyMode.UNKNOWN,
+        BodyMode.DUPLEX,
+        *[BodyMode.UNKNOWN] * 3,
     ]
 
 

@@ -20,8 +20,8 @@ from support.envoy_harness import PLANTED, ScriptedExchange
 from gharial.adapters.envoy.ext_proc import ABORTED, METHOD, SERVICE, Server, serve
 from gharial.adapters.envoy.messages import VIA_UPSTREAM
 from gharial.adapters.envoy.proto import ext_proc_pb2 as pb
-from gharial.gate.outcome import BodyMode, ForwardBody, ForwardHead, RequestHead
-from gharial.model.errors import GateUnavailable, KeyUnknown
+from gharial.gate.outcome import BodyMode, ForwardBody, ForwardHead, ForwardPart, Refuse, RequestHead
+from gharial.model.errors import BodyMalformed, GateUnavailable, KeyUnknown
 
 CLEAR = PLANTED.encode()
 
@@ -227,7 +227,7 @@ async def test_a_part_of_a_request_body_is_refused():
         assert await talk.refused(request_body(end=False)) == "request.malformed"
 
 
-@pytest.mark.parametrize("mode", [pb.BUFFERED_PARTIAL, pb.FULL_DUPLEX_STREAMED, pb.GRPC])
+@pytest.mark.parametrize("mode", [pb.BUFFERED_PARTIAL, pb.GRPC])
 async def test_a_mode_that_is_not_spoken_is_refused_before_the_request_goes_on(mode):
     """The exchange is not even made; nothing reaches the upstream."""
     async with a_gate() as gate:
@@ -553,3 +553,137 @@ async def test_a_second_gate_does_not_take_the_socket():
         with pytest.raises(GateUnavailable, match="another gate"):
             await serve(path, ScriptedExchange, in_flight=1, body_bytes=1, log=lambda *_, **__: None)
         assert (await gate.talk().ask(request())).WhichOneof("response") == "request_headers"
+
+
+# --- bodies that both sides send in pieces ------------------------------------------------------------------------
+
+
+async def duplex(gate: Gate) -> Talk:
+    """A talk in full-duplex mode, the answer's head asked and not answered yet."""
+    talk = gate.talk()
+    await talk.ask(request(pb.FULL_DUPLEX_STREAMED))
+    await talk.say(response())
+    return talk
+
+
+def parts_of(reply: pb.ProcessingResponse) -> tuple[bytes, bool]:
+    """What a reply lets leave, and whether it is the end; fails if it is of any other kind."""
+    mutation = reply.response_body.response.body_mutation
+    assert mutation.WhichOneof("mutation") == "streamed_response", reply
+    return mutation.streamed_response.body, mutation.streamed_response.end_of_stream
+
+
+async def test_the_head_waits_for_the_first_part_that_leaves():
+    """Nothing is said while nothing leaves; then the head without its length, then parts, then the end."""
+    held: list[bytes] = []
+
+    def part(data: bytes, end: bool) -> ForwardPart:
+        held.append(data)
+        return ForwardPart(b"*" if data == b"second" else b"")
+
+    async with a_gate(part=part) as gate:
+        talk = await duplex(gate)
+        await talk.say(body(b"first", end=False))
+        await talk.say(body(b"second", end=False))
+        head = await talk.hear()
+        assert head.WhichOneof("response") == "response_headers"
+        assert list(head.response_headers.response.header_mutation.remove_headers) == ["content-length"]
+        assert parts_of(await talk.hear()) == (b"*", False)
+        assert parts_of(await talk.ask(body(b"", end=True))) == (b"", True)
+        assert held == [b"first", b"second", b""]
+        assert await talk.ended_well()
+        assert await gate.ends() == [True]
+
+
+async def test_an_empty_stream_has_a_head_and_an_end():
+    """Also where nothing of it leaves."""
+    async with a_gate(part=lambda *_: ForwardPart()) as gate:
+        talk = await duplex(gate)
+        head = await talk.ask(body(CLEAR))
+        assert head.WhichOneof("response") == "response_headers"
+        assert parts_of(await talk.hear()) == (b"", True)
+
+
+async def test_a_refusal_before_anything_left_is_an_answer():
+    """The client learns what is wrong, and the exchange was decided."""
+    async with a_gate(part=lambda *_: Refuse(BodyMalformed())) as gate:
+        talk = await duplex(gate)
+        assert await talk.refused(body(end=False)) == "body.malformed"
+        assert await talk.ended_well()
+        assert await gate.ends() == [True]
+
+
+@pytest.mark.parametrize("end", [False, True])
+async def test_a_refusal_after_a_part_has_left_ends_without_an_end(end: bool):
+    """Nothing else would tell the client that it has not got all."""
+    answers = iter([ForwardPart(b"*"), Refuse(BodyMalformed())])
+    async with a_gate(part=lambda *_: next(answers)) as gate:
+        talk = await duplex(gate)
+        await talk.say(body(end=False))
+        assert (await talk.hear()).WhichOneof("response") == "response_headers"
+        assert parts_of(await talk.hear()) == (b"*", False)
+        await talk.say(body(end=end))
+        assert await talk.aborted() == ABORTED
+        assert await gate.ends() == [False]
+
+
+async def test_a_part_that_is_cut_leaves_and_is_the_last():
+    """It is never marked as the end, even if the upstream's answer has ended."""
+    async with a_gate(part=lambda *_: ForwardPart(b"*", cut=True)) as gate:
+        talk = await duplex(gate)
+        await talk.say(body(end=True))
+        assert (await talk.hear()).WhichOneof("response") == "response_headers"
+        assert parts_of(await talk.hear()) == (b"*", False)
+        assert await talk.aborted() == ABORTED
+        assert await gate.ends() == [False]
+
+
+async def test_a_bug_in_the_middle_of_a_stream_ends_it():
+    """With a constant text, and nothing of what came."""
+
+    def broken(data: bytes, _: bool) -> ForwardPart:
+        if data != b"first":
+            raise RuntimeError(data.decode())
+        return ForwardPart(b"*")
+
+    async with a_gate(part=broken) as gate:
+        talk = await duplex(gate)
+        await talk.say(body(b"first", end=False))
+        await talk.hear()
+        await talk.hear()
+        await talk.say(body(end=False))
+        assert await talk.aborted() == ABORTED
+        assert gate.server.counters.crashed == 1
+
+
+async def test_trailers_end_a_stream_and_none_of_them_leaves():
+    """What is left of the body leaves first, without an end of its own."""
+    async with a_gate(part=lambda _, end: ForwardPart(b"*" if end else b"")) as gate:
+        talk = await duplex(gate)
+        await talk.say(body(end=False))
+        trailers = pb.HttpTrailers(trailers=headers(**{"x-email": PLANTED, "x-sum": "1"}))
+        await talk.say(pb.ProcessingRequest(response_trailers=trailers))
+        assert (await talk.hear()).WhichOneof("response") == "response_headers"
+        assert parts_of(await talk.hear()) == (b"*", False)
+        reply = await talk.hear()
+        assert list(reply.response_trailers.header_mutation.remove_headers) == ["x-email", "x-sum"]
+        assert await talk.ended_well()
+
+
+@pytest.mark.parametrize("message", [request(), response(), request_body(), pb.ProcessingRequest()])
+async def test_in_a_stream_only_its_parts_are_understood(message: pb.ProcessingRequest):
+    """A message out of order ends it."""
+    async with a_gate() as gate:
+        talk = await duplex(gate)
+        await talk.say(message)
+        assert await talk.aborted() == ABORTED
+
+
+async def test_an_answer_without_a_body_is_answered_at_once_in_full_duplex_mode():
+    """Its head is all there is."""
+    async with a_gate() as gate:
+        talk = gate.talk()
+        await talk.ask(request(pb.FULL_DUPLEX_STREAMED))
+        assert (await talk.ask(response(end=True))).WhichOneof("response") == "response_headers"
+        assert await talk.ended_well()
+        assert await gate.ends() == [True]

@@ -49,7 +49,7 @@ def test_all_mistakes_come_at_once_with_their_places():
 upstreams:
   crm: { url: ftp://x, timeout: 15 }
 routes:
-  - { route: customer, match: 'GET customers/{id}', upstream: crm, policy: p, stream: true }
+  - { route: customer, match: 'GET customers/{id}', upstream: crm, policy: p, stream: 1s }
 hops: [1]
 limits: { body: 16XB }
 """
@@ -57,7 +57,7 @@ limits: { body: 16XB }
         "g.yaml:1:11: unknown key 'adress'; did you mean 'address'?",
         "g.yaml:1:34: listen.port: Input should be less than or equal to 65535",
         "g.yaml:3:33: upstreams.crm.timeout: a duration is written with its unit, e.g. 500ms, 15s, 2min, 1h",
-        "g.yaml:5:79: 'routes.stream' is not supported by this version",
+        "g.yaml:5:87: routes.stream: Input should be a valid boolean, unable to interpret input",
         "g.yaml:6:8: hops: a hop is an address or a network without host bits, e.g. 10.1.2.3 or 10.0.0.0/8",
         "g.yaml:7:17: limits.body: a size is a number of bytes, or one with its unit, e.g. 32KB, 16MB",
     ]

@@ -25,6 +25,7 @@ from gharial.gate.outcome import (
     Exchange,
     ForwardBody,
     ForwardHead,
+    ForwardPart,
     ForwardRequest,
     Refuse,
     RequestHead,
@@ -57,6 +58,7 @@ class ScriptedExchange:
     response: Callable[[ResponseHead], Any] | None = None
     body: Callable[[bytes], Any] | None = None
     chunk: Callable[[bytes, bool], Any] | None = None
+    part: Callable[[bytes, bool], Any] | None = None
     expects: frozenset[BodyMode] = frozenset(BodyMode)
     calls: list[tuple[str, Any]] = field(default_factory=list)
 
@@ -92,6 +94,12 @@ class ScriptedExchange:
         self.calls.append(("chunk", (chunk, end)))
         if self.chunk is not None:
             await _maybe(self.chunk(chunk, end))
+
+    async def on_part(self, part: bytes, *, end: bool) -> ForwardPart | Refuse:
+        self.calls.append(("part", (part, end)))
+        if self.part is not None:
+            return await _maybe(self.part(part, end))
+        return ForwardPart(mask(part))
 
     def on_end(self, *, completed: bool) -> None:
         self.calls.append(("end", completed))

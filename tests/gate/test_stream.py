@@ -86,7 +86,8 @@ def outcomes(world: World) -> list[str]:
 
 ROWS = st.lists(
     st.fixed_dictionaries(
-        {"customerId": st.sampled_from("abcde"), "email": st.text(max_size=5), "plan": st.text(max_size=5)}
+        {"plan": st.text(max_size=5) | st.lists(st.integers(), max_size=2)},
+        optional={"customerId": st.sampled_from("abcde"), "email": st.text(max_size=5), "other": st.none()},
     ),
     max_size=8,
 )
@@ -96,7 +97,9 @@ ROWS = st.lists(
 @given(rows=ROWS, places=st.lists(st.integers(0, 600), max_size=8), ends=st.sampled_from([b"\n", b"\r\n", b"\n\n"]))
 async def test_where_packets_end_makes_no_difference(rows, places, ends):
     """The same bytes leave, the same people are charged, under a budget that is crossed in the middle."""
-    body = b"".join(json.dumps(one, ensure_ascii=False).encode("utf-8", "replace") + ends for one in rows)
+    # Rows in which nothing changes are among them, with white space and escapes that a rewritten row would not have.
+    texts = [json.dumps(one, ensure_ascii=at % 2 == 0).replace('"pl', '"\\u0070l') for at, one in enumerate(rows)]
+    body = b"".join(text.encode("utf-8", "replace") + ends for text in texts)
     cuts = sorted(min(place, len(body)) for place in places)
     pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
     whole, torn, alone = a_world(), a_world(), a_world()
@@ -107,7 +110,8 @@ async def test_where_packets_end_makes_no_difference(rows, places, ends):
     assert not first.cut
     charged = {(c.grant, c.person) for c in whole.store.charges}
     assert charged == {(c.grant, c.person) for c in torn.store.charges}
-    assert len(charged) == min(3, len({one["customerId"] for one in rows}))
+    people = {one.get("customerId") for one in rows if "customerId" in one}
+    assert len(charged) == min(3, len(people))
 
 
 @pytest.mark.parametrize("broken", [b'{"email": "z@ex.org"\n', b"{} {}\n", b"\xff\n", b'{"a":1,"a":2}\n'])

@@ -174,14 +174,16 @@ class JsonReader:
         *,
         by_scope: Sequence[Sequence[Transform]] | None = None,
         want_places: bool = False,
+        anew: bool = False,
     ) -> Rewritten:
         """Pass two: return the body as it may leave.
 
         `variants[i]` is the variant of scope i of `survey`, `transforms[i]` the function of step i of the plan; where
         steps depend on the person, `by_scope[i]` are the functions for scope i, and hold instead. With `want_places`
         each finding's JSONPath is returned too; it quotes the names of the body, which may be personal data, so it is
-        for whoever may see the body. Raises DuplicateName for an object that only this pass opens, whatever a transform
-        raises, ValueError if variants or transforms do not belong to this plan and body.
+        for whoever may see the body. `anew` writes the body as if something had changed. Raises DuplicateName for an
+        object that only this pass opens, whatever a transform raises, ValueError if variants or transforms do not
+        belong to this plan and body.
         """
         reported = self.survey()
         if len(variants) != len(reported) or not all(0 <= variant < self._program.variants for variant in variants):
@@ -202,8 +204,8 @@ class JsonReader:
         except RecursionError:
             raise BodyTooDeep("nested too deeply to be followed") from None
         return Rewritten(
-            body=b"".join(writer.parts) if writer.changed else self._body,
-            changed=writer.changed or self._marked,
+            body=b"".join(writer.parts) if writer.changed or anew else self._body,
+            changed=writer.changed or anew or self._marked,
             counts={step: count for step, count in enumerate(writer.counts) if count},
             unlisted=writer.unlisted,
             findings=tuple(writer.findings),

@@ -131,6 +131,7 @@ class ReferenceReader:
         *,
         by_scope: Sequence[Sequence[Transform]] | None = None,
         want_places: bool = False,
+        anew: bool = False,
     ) -> Rewritten:
         """Pass two: return the body as it may leave. Arguments and errors are those of JsonReader.finish."""
         reported = self.survey()
@@ -149,8 +150,8 @@ class ReferenceReader:
         except RecursionError:
             raise BodyTooDeep("nested too deeply to be followed") from None
         return Rewritten(
-            body=b"".join(writer.parts) if writer.changed else self._body,
-            changed=writer.changed or self._marked,
+            body=b"".join(writer.parts) if writer.changed or anew else self._body,
+            changed=writer.changed or anew or self._marked,
             counts={step: count for step, count in enumerate(writer.counts) if count},
             unlisted=writer.unlisted,
             findings=tuple(writer.findings),

@@ -96,8 +96,8 @@ class RowsReader:
     ) -> Rewritten:
         """Pass two: return the body as it may leave. Arguments and errors are those of JsonReader.finish."""
         self.survey()
-        found = self._reader.finish(variants, transforms, by_scope=by_scope, want_places=want_places)
-        if not found.changed and self._framing.keeps_all and not self._part:
+        found = self._reader.finish(variants, transforms, by_scope=by_scope, want_places=want_places, anew=self._part)
+        if not found.changed and self._framing.keeps_all:
             return replace(found, body=self._body, changed=self._marked)
         body = self._framing.join([bytes(row) for row in decode_array(found.body)])
         return replace(found, body=body, changed=self._marked or body != self._body)

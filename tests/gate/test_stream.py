@@ -14,6 +14,7 @@ from support.gate_world import POLICY, Answer, World
 from gharial.gate.outcome import BodyMode, ForwardHead, ForwardPart, Refuse, RequestHead, ResponseHead
 from gharial.model.errors import AuditUnwritable
 from gharial.model.finding import Limits
+from gharial.policy.document import parse_policy
 
 NDJSON = "application/x-ndjson"
 
@@ -265,3 +266,14 @@ async def test_full_duplex_on_another_route_is_refused():
 async def test_parts_without_a_stream_are_refused():
     """Messages out of order never lead to anything that leaves."""
     assert isinstance(await World().exchange().on_part(b'{"email":"ann@ex.org"}\n', end=True), Refuse)
+
+
+async def test_a_mode_goes_live_on_a_stream_route_by_full_duplex():
+    """While both sets are held, the mode that the proxy announces tells which of them a stream begins with."""
+    world = World(POLICY.replace("mode: enforce", "mode: shadow"), stream=True)
+    publisher = world.services.publisher
+    held = publisher.prepare({"customer-data": parse_policy(POLICY, "policy.yaml")})
+    rule = next(rule for rule in world.services.routes.rules if rule.name == "list")
+    assert publisher.begin(rule, BodyMode.DUPLEX) is held.policies
+    for mode in (BodyMode.STREAMED, BodyMode.BUFFERED):
+        assert publisher.begin(rule, mode) is publisher.active

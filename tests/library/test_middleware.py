@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.apps import JSON, AsgiSite, Got, Said, Seen, Site, WsgiSite, said
 from support.embedded import audit_of, write_home
-from support.gateway import BIRTH, MARK, PLANTED, POLICY, customer, customer_id
+from support.gateway import BIRTH, MARK, PLANTED, POLICY, ROUTES, customer, customer_id
 
 import gharial
 from gharial.adapters.audit_file import AuditFile
@@ -404,3 +404,17 @@ async def test_shadow_changes_nothing_and_writes_down_what_it_would_do(watched: 
     await watched.ask(ONE, method="HEAD")
     found = [(line["outcome"], line["error"]) for line in lines(tmp_path, watched)]
     assert found == [("shadow", None), ("shadow", "media.unreadable"), ("shadow", None)]
+
+
+@pytest.mark.parametrize("kind", SITES)
+async def test_a_stream_route_is_answered_whole(kind: str, tmp_path: Path):
+    """There is no proxy that hands over pieces: rows leave when the last has come, as on other routes."""
+    routes = [{**route, "stream": "policy" in route} for route in ROUTES]
+    with gharial.load(write_home(tmp_path, POLICY, routes=routes)) as gate:
+        site = SITES[kind](gate)
+        row = json.dumps(customer(1)).encode() + b"\n"
+        site.script = lambda _: Said([row * 2], 200, (("content-type", "application/x-ndjson"),))
+        got = await site.ask(ONE)
+    assert got.status == 200
+    assert got.body.count(b"\n") == 2
+    assert not shows(got)

@@ -32,7 +32,7 @@ from gharial.gate.keyring import check_and_remember
 from gharial.gate.operate import status
 from gharial.gate.outcome import BodyMode
 from gharial.gate.publish import Publisher
-from gharial.gate.routes import RouteKind
+from gharial.gate.routes import RouteKind, RouteTable
 from gharial.gate.services import Services
 from gharial.gate.vouch import Caller
 from gharial.model.errors import GateUnavailable, GharialError, NoRoute
@@ -209,6 +209,7 @@ async def _open_world(
     wake = asyncio.Event()
     watch_file = watch_file_of(files) if isinstance(store, SqliteStore) else None
     services = await build_services(files, keyset, store, audit, directory, facts, vault.vault, wake.set, watch_file)
+    services = replace(services, routes=_without_streams(services.routes))
     keepers = [asyncio.create_task(keep_house(services, store, _log))]
     if watch_file is not None:
         keepers.append(asyncio.create_task(keep_watching(services.watching, watch_file, services.clock, _log)))
@@ -216,6 +217,11 @@ async def _open_world(
         keepers.append(asyncio.create_task(deliver_waiting(courier_of(files, store, _log), wake)))
     enforced = replace(services, publisher=Publisher(_all_enforced(files.policies), keyset, random_bytes))
     return _World(services, enforced, store, audit, facts, vault, watch_file, keepers, started_s)
+
+
+def _without_streams(routes: RouteTable) -> RouteTable:
+    """Answers are held whole here, also on routes with `stream: true`: there is no proxy that hands over pieces."""
+    return RouteTable([replace(rule, stream=False) for rule in routes.rules])
 
 
 def _all_enforced(policies: Mapping[str, Policy]) -> dict[str, Policy]:

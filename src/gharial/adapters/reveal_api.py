@@ -14,7 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gharial.adapters.admin import QuietServer, start_server
+from gharial.adapters.admin import start_server
+from gharial.adapters.listener import BOUNDS, BoundedServer, Bounds
 from gharial.gate.headers import EXCHANGE_HEADER, refusal_headers
 from gharial.gate.people import Erased
 from gharial.gate.reveal import MAX_ITEMS, Begun, Clear, Item, Revealer
@@ -37,7 +38,6 @@ PATH = "/v1/reveal"
 MAX_REQUEST_BYTES = 1_000_000
 MAX_IN_FLIGHT = 64
 """Calls that are answered at the same time; more are refused."""
-MAX_CONNECTIONS = 512
 BODY_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 30
 
@@ -197,7 +197,7 @@ def bind_api(api: Api) -> socket.socket:
         ) from None
 
 
-async def serve_api(app: ASGIApp, api: Api) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+async def serve_api(app: ASGIApp, api: Api, bounds: Bounds = BOUNDS) -> tuple[uvicorn.Server, asyncio.Task[None]]:
     """Serve the API; returns the server (set `should_exit` to end it) and its task.
 
     Raises GateUnavailable, and ConfigInvalid for certificate files that can't be used.
@@ -213,7 +213,6 @@ async def serve_api(app: ASGIApp, api: Api) -> tuple[uvicorn.Server, asyncio.Tas
         # Whose word on the client's address counts is the identifier's to say.
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
         ssl_certfile=api.tls.cert if api.tls else None,
         ssl_keyfile=api.tls.key if api.tls else None,
@@ -222,7 +221,7 @@ async def serve_api(app: ASGIApp, api: Api) -> tuple[uvicorn.Server, asyncio.Tas
         config.load()
     except OSError as error:
         raise ConfigInvalid([Problem("api.tls", 1, 1, f"can't be used ({type(error).__name__})")]) from None
-    server = QuietServer(config)
+    server = BoundedServer(config, bounds)
     task = await start_server(server, bind_api(api))
     if task.done():
         task.result()

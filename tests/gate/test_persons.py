@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gharial.gate import persons
 from gharial.gate.persons import conditions_of, find_holds, find_variant, unknown_holds
 from gharial.model.finding import Kind, Scope
+from gharial.model.place import fold_fact
 from gharial.model.plan import PLAN_FORMAT, Cell, Condition, Mode, Node, Op, Plan, Step, Unlisted, Variant
 
 RESIDENCY, NAME, BIRTH = 0, 1, 2
@@ -127,3 +130,57 @@ def test_of_an_unknown_person_guardrails_hold():
     plan = a_plan(GRANT, GUARD, NOT_EEA)
     assert unknown_holds(plan) == {1, 2}
     assert plan.variants[find_variant(plan, unknown_holds(plan))].holds == (1, 2)
+
+
+class CountedPerson(tuple[str, str]):
+    """A person who counts how often somebody of this kind was looked up."""
+
+    __slots__ = ()
+    looked_up = 0
+
+    def __hash__(self) -> int:
+        CountedPerson.looked_up += 1
+        return super().__hash__()
+
+
+def _work(monkeypatch, plan, scopes, people):
+    """How many values are folded and how many people are looked up for these scopes."""
+    folded = 0
+
+    def fold(text):
+        nonlocal folded
+        folded += 1
+        return fold_fact(text)
+
+    counted = [[CountedPerson(person) for person in own] for own in people]
+    ready, transforms = conditions_of(plan), (lambda kind, text: (kind, text),)
+    CountedPerson.looked_up = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(persons, "fold_fact", fold)
+        find_holds(ready, scopes, counted, {}, transforms)
+    return folded + CountedPerson.looked_up
+
+
+def _records_of_one(count):
+    return [scope((RESIDENCY, f"r{at}")) for at in range(count)], [[ANN]] * count
+
+
+def _one_record_of_many(count):
+    return [scope(*((RESIDENCY, f"r{at}") for at in range(count)))], [[("customer", str(at)) for at in range(count)]]
+
+
+def _records_of_joined(count):
+    return [scope((RESIDENCY, f"r{at}")) for at in range(count)], [
+        [("customer", "1"), ("login", str(at))] for at in range(count)
+    ]
+
+
+@pytest.mark.parametrize("records", [_records_of_one, _one_record_of_many, _records_of_joined])
+@pytest.mark.parametrize("wanted", [EU, ("vip",)])
+def test_the_work_grows_with_the_values_and_people_only(records, wanted, monkeypatch):
+    """Twice as many records are twice the work, however often they name one person, and however many one names."""
+    plan = a_plan(Condition("residency", wanted), Condition("residency", wanted, if_missing=True))
+    plan = msgspec.structs.replace(plan, same=(("customer", "login"),))
+    few, many = (_work(monkeypatch, plan, *records(count)) for count in (100, 200))
+    # Four times as much would be quadratic.
+    assert 0 < many < 3 * few

@@ -7,9 +7,10 @@ exchange's duty, with what this returns.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from gharial.crypto.digest import person_digest
@@ -23,12 +24,16 @@ from gharial.gate.vault import ExchangeTokens
 from gharial.model.errors import GateFull
 from gharial.model.finding import Limits, Rewritten, Scope
 from gharial.model.plan import Op, Plan, Unlisted
-from gharial.payload.media import Media
-from gharial.payload.rewrite import open_body
+from gharial.payload.coding import undo_codings
+from gharial.payload.media import Format, Media
+from gharial.payload.rewrite import check_format, open_body
 from gharial.watch.meter import BudgetBook, Reservation, ScopePeople, split_digests
 
 THREAD_FROM_BYTES = 64 * 1024
 """Bodies of this size and more are worked on in a thread, so that one of them does not hold up all other calls."""
+
+THREAD_SLOW_FROM_BYTES = 4 * 1024
+"""The same where the work on a byte is far more: all but plain JSON under a plan that the fast reader runs."""
 
 MAX_WAITING_BYTES = 48_000_000
 """How many bytes of such bodies may wait for it; beyond, the gate is full for large bodies."""
@@ -80,13 +85,28 @@ async def disclose(
     later stays, so that refusing can't be used to count fewer people than were at stake.
     """
     plan = prepared.plan
-    reader = await off_loop(lambda: open_body(plan, media, body, limits), len(body))
-    scopes = await off_loop(reader.survey, len(body))
-    holds, consents = await _holds(prepared, scopes, request_people, consent) if plan.conditions else (None, None)
+    check_format(plan, media.format)
+    plain, uncoded = await _without_codings(body, media, limits)
+    size = len(plain)
+    from_bytes = _thread_from(plan, media)
+    reader = await off_loop(lambda: open_body(plan, uncoded, plain, limits), size, from_bytes)
+    scopes = await off_loop(reader.survey, size, from_bytes)
+    holds: tuple[frozenset[int], ...] | None = None
+    consents: Mapping[Person, frozenset[str]] | None = None
+    if plan.conditions:
+        named = [scope.subjects or tuple(request_people) for scope in scopes]
+        consents = await _ask_consent(prepared, named, consent)
+        given = consents or {}
+        holds = await off_loop(
+            lambda: find_holds(prepared.conditions, scopes, named, given, prepared.transforms), size, from_bytes
+        )
     in_request = tuple(person_digest(keyset, tenant, *person) for person in request_people)
-    own = tuple(tuple(person_digest(keyset, tenant, *person) for person in scope.subjects) for scope in scopes)
-    if plan.same:
-        own = await off_loop(lambda: _join(plan, scopes, own, request_people, in_request), len(body))
+
+    def own_people() -> tuple[tuple[str, ...], ...]:
+        own = tuple(tuple(person_digest(keyset, tenant, *person) for person in scope.subjects) for scope in scopes)
+        return _join(plan, scopes, own, request_people, in_request) if plan.same else own
+
+    own = await off_loop(own_people, size, from_bytes)
     people = _people_of(scopes, own, in_request, exchange_id, holds)
     # The time of the reservation, not of the request: the upstream or the consent resolver may have taken long.
     reservation = meter.reserve(principal, ledger, plan, people, now_s())
@@ -96,7 +116,7 @@ async def disclose(
     def finish() -> Rewritten:
         return reader.finish(reservation.variants, transforms, by_scope=by_scope)
 
-    rewritten = await tokens.run(lambda: off_loop(finish, len(body)))
+    rewritten = await tokens.run(lambda: off_loop(finish, size, from_bytes))
     clear, protected, unknown = _split_people(plan, people, reservation.variants)
     return Disclosure(
         rewritten=rewritten,
@@ -110,27 +130,39 @@ async def disclose(
     )
 
 
-async def _holds(
-    prepared: Prepared, scopes: Sequence[Scope], request_people: Sequence[Person], consent: Consent
-) -> tuple[tuple[frozenset[int], ...], Mapping[Person, frozenset[str]] | None]:
-    """Return which conditions hold for each scope, and who consented to what (None: nobody had to be asked).
-
-    Consent is asked for in one batch, and only where it matters.
-    """
-    conditions = prepared.conditions
-    named = [scope.subjects or tuple(request_people) for scope in scopes]
+async def _ask_consent(
+    prepared: Prepared, named: Sequence[Sequence[Person]], consent: Consent
+) -> Mapping[Person, frozenset[str]] | None:
+    """Return who consented to what; None: nobody had to be asked. In one batch, and only where it matters."""
     everybody = tuple(dict.fromkeys(person for own in named for person in own))
-    consents = await consent.fetch(everybody) if conditions.ask_consent and everybody else None
-    return find_holds(conditions, scopes, named, consents or {}, prepared.transforms), consents
+    return await consent.fetch(everybody) if prepared.conditions.ask_consent and everybody else None
 
 
-async def off_loop(work: Callable[[], _T], size: int) -> _T:
+async def _without_codings(body: bytes, media: Media, limits: Limits) -> tuple[bytes, Media]:
+    """Return the body without its codings, and how it is read then. Raises as `undo_codings`.
+
+    Never on the loop: how large it becomes is not known before, and all that follows goes by that size.
+    """
+    if not media.codings:
+        return body, media
+    undo = functools.partial(undo_codings, body, media.codings, limits)
+    plain = await asyncio.get_running_loop().run_in_executor(_inflater, undo)
+    return plain, replace(media, codings=())
+
+
+def _thread_from(plan: Plan, media: Media) -> int:
+    """Return from which size on a body of this kind is worked on beside the loop."""
+    is_fast = media.format is Format.JSON and not plan.needs_reference
+    return THREAD_FROM_BYTES if is_fast else THREAD_SLOW_FROM_BYTES
+
+
+async def off_loop(work: Callable[[], _T], size: int, from_bytes: int = THREAD_FROM_BYTES) -> _T:
     """Run work on a body beside the event loop if the body is large: one at a time, and only so many bytes waiting.
 
-    Raises GateFull beyond MAX_WAITING_BYTES. More threads would not be faster, but would take the interpreter from the
-    loop, and with it from all other calls.
+    `size` is that of the body without codings. Raises GateFull beyond MAX_WAITING_BYTES. More threads would not be
+    faster, but would take the interpreter from the loop, and with it from all other calls.
     """
-    if size < THREAD_FROM_BYTES:
+    if size < from_bytes:
         return work()
     if _waiting.size + size > MAX_WAITING_BYTES and _waiting.size:
         raise GateFull
@@ -149,6 +181,8 @@ class _Waiting:
 
 _waiting = _Waiting()
 _worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gharial-large-bodies")
+# Its own, so that a small body, which most answers with a coding are, does not wait for all the work on a large one.
+_inflater = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gharial-codings")
 
 
 def _people_of(

@@ -5,7 +5,7 @@ A missing fact never opens anything: a condition of a grant does not hold then, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gharial.gate.same import find_together
@@ -72,13 +72,16 @@ def find_holds(
     plan = conditions.plan
     if not plan.conditions:
         return (frozenset(),) * len(scopes)
-    told = _facts_told(plan, scopes, people)
     together = find_together(plan.same, people) if plan.same else {}
-    _tell_of_others(told, together)
     groups = {
         index: _groups(plan, index, scopes, people, together, transforms)
         for index, condition in enumerate(plan.conditions)
         if condition.fact == GROUP
+    }
+    facts = {
+        index: _judge_fact(conditions, index, scopes, people, together)
+        for index, condition in enumerate(plan.conditions)
+        if condition.fact not in (GROUP, CONSENT)
     }
     found: list[frozenset[int]] = []
     for at, own in enumerate(people):
@@ -89,66 +92,68 @@ def find_holds(
             elif condition.fact == CONSENT:
                 met = _consent_holds(condition, conditions.values[index], own, consents)
             else:
-                values = _values_of(condition.fact, at, own, told)
-                met = _holds(condition, conditions.values[index], values, countries=conditions.countries[index])
+                met = facts[index][at]
             if met:
                 holds.add(index)
         found.append(frozenset(holds))
     return tuple(found)
 
 
-_Told = dict[tuple[str, Person | int], set[str]]
+def _judge_fact(
+    conditions: Conditions,
+    index: int,
+    scopes: Sequence[Scope],
+    people: Sequence[Sequence[Person]],
+    together: Mapping[Person, Person],
+) -> list[bool]:
+    """Say for each scope whether a condition on a fact holds for all the people in it.
 
-
-def _facts_told(plan: Plan, scopes: Sequence[Scope], people: Sequence[Sequence[Person]]) -> _Told:
-    """Collect values by (fact, person), or by (fact, number of the scope) where a scope names nobody."""
-    told: _Told = {}
+    Each value is judged once, and so is each person: in proportion to the body, however often somebody is named in it.
+    """
+    condition = conditions.plan.conditions[index]
+    told: dict[Person | int, bool] = {}
     for at, (scope, own) in enumerate(zip(scopes, people, strict=True)):
-        for cell, _, text in scope.values:
-            fact = plan.cells[cell].fact
-            if fact and text.strip():
-                for owner in own or (at,):
-                    told.setdefault((fact, owner), set()).add(text)
-    return told
+        judged = _judge_values(conditions, index, scope)
+        # Where a scope names nobody, its values are those of the scope.
+        for owner in (own or (at,)) if judged else ():
+            told[owner] = _strictest(condition, (*judged, told.get(owner, judged[0])))
+    _tell_of_others(condition, told, together)
+    return [
+        # What is missing satisfies no grant, and every guardrail.
+        _strictest(condition, [told.get(owner, condition.if_missing) for owner in (own or (at,))])
+        for at, own in enumerate(people)
+    ]
 
 
-def _tell_of_others(told: _Told, together: Mapping[Person, Person]) -> None:
+def _judge_values(conditions: Conditions, index: int, scope: Scope) -> list[bool]:
+    """Say what the values that a scope tells of a fact make of a condition: True, False, both, or nothing at all."""
+    plan, condition = conditions.plan, conditions.plan.conditions[index]
+    wanted, countries = conditions.values[index], conditions.countries[index]
+    found: dict[bool, None] = {}
+    for cell, _, text in scope.values:
+        if plan.cells[cell].fact == condition.fact and text.strip():
+            value = fold_fact(text) if not countries or text.strip().upper() in COUNTRIES else ""
+            # A text that is no country's code tells no country, and what can't be judged is the same as none.
+            found[(value in wanted) is not condition.negated if value else condition.if_missing] = None
+    return list(found)
+
+
+def _strictest(condition: Condition, judged: Iterable[bool]) -> bool:
+    """Join what was judged, of values or of people: a grant's condition holds if all say so, a guardrail's if any."""
+    return any(judged) if condition.if_missing else all(judged)
+
+
+def _tell_of_others(condition: Condition, told: dict[Person | int, bool], together: Mapping[Person, Person]) -> None:
     """Let what is told of a person count for all who may be the same one; never in place of a fact that is missing.
 
     So it only makes stricter: an id that somebody forged beside his own must not lend him its facts.
     """
-    of_all: dict[tuple[str, Person], set[str]] = {}
-    joined = [(fact, owner, together[owner]) for fact, owner in told if isinstance(owner, tuple) and owner in together]
-    for fact, owner, lead in joined:
-        of_all.setdefault((fact, lead), set()).update(told[fact, owner])
-    for fact, owner, lead in joined:
-        told[fact, owner] = of_all[fact, lead]
-
-
-def _values_of(fact: str, at: int, own: Sequence[Person], told: _Told) -> list[set[str]]:
-    """Return the fact's values of each person of a scope; an empty set where it is missing."""
-    return [told.get((fact, owner), set()) for owner in (own or (at,))]
-
-
-def _holds(condition: Condition, wanted: frozenset[str], values: Sequence[set[str]], *, countries: bool) -> bool:
-    """Judge one condition for all people of a scope: a grant's must hold for all of them, a guardrail's for any."""
-    of_each = [_holds_for_one(condition, wanted, _usable(own, countries=countries)) for own in values]
-    return any(of_each) if condition.if_missing else all(of_each)
-
-
-def _usable(values: set[str], *, countries: bool) -> set[str]:
-    """Return the values that can be judged; a text that is no country's code tells no country."""
-    if not countries:
-        return {fold_fact(value) for value in values}
-    return {fold_fact(value) if value.strip().upper() in COUNTRIES else "" for value in values}
-
-
-def _holds_for_one(condition: Condition, wanted: frozenset[str], values: set[str]) -> bool:
-    # "" stands for a value that can't be judged: the same as none.
-    judged = [condition.if_missing if not value else (value in wanted) is not condition.negated for value in values]
-    if not judged:
-        return condition.if_missing
-    return any(judged) if condition.if_missing else all(judged)
+    of_all: dict[Person, bool] = {}
+    joined = [(owner, together[owner]) for owner in told if isinstance(owner, tuple) and owner in together]
+    for owner, lead in joined:
+        of_all[lead] = _strictest(condition, (told[owner], of_all.get(lead, told[owner])))
+    for owner, lead in joined:
+        told[owner] = of_all[lead]
 
 
 def _consent_holds(

@@ -166,3 +166,51 @@ def test_decoys_that_can_not_be_read_are_a_mistake():
     policy = parse_policy(POLICY.format(measure="mask", mode="enforce"), "p.yaml")
     with pytest.raises(PolicyInvalid, match=r"p\.yaml:18:3: the decoys of 'decoy' can't be read"):
         world.services.watching.check({policy.name: policy})
+
+
+async def test_what_everybody_may_see_is_no_harvest():
+    """People of whom only such values are clear are not counted, whoever asks."""
+    world = a_world("block")
+    page = [{"customerId": number, "plan": "gold"} for number in range(60)]
+    for _ in range(3):
+        seen = await world.call("/customers", page)
+        assert seen.refusal is None
+    assert world.services.incidents.flush(world.clock.now_s()) == ()
+
+
+async def test_nothing_is_done_to_all_who_have_no_credential():
+    """One of them asks for a decoy: that is told, and the others are answered as before."""
+    world = a_world()
+    await world.call("/customers/666", record(666))
+    (found, _), *_ = world.services.incidents.flush(world.clock.now_s())
+    assert (found.detector, found.measure) == ("decoy", "")
+    assert (await world.call("/customers/7", record(7))).refusal is None
+
+
+async def test_an_undo_teaches_what_is_usual():
+    """What somebody called honest is not too much again the day after, and many times that still is."""
+    text = POLICY.format(measure="mask", mode="enforce").replace("above: 20", "above: 6x_baseline, floor: 20")
+    world = World(text)
+    world.decoys["file:decoys.txt"] = []
+    for number in scattered(25):
+        await look_at(world, number)
+    (found, _), *_ = world.services.incidents.flush(world.clock.now_s())
+    world.services.watching.undo(found.incident_id)
+    clear = [b"Planted" in (await look_at(world, number)).body.body for number in scattered(200)[50:]]
+    assert clear[:90] == [True] * 90
+    assert not clear[-1]
+
+
+async def test_shadow_learns():
+    """On a route in shadow everything is learned: what is usual is known when it becomes enforced."""
+    text = POLICY.format(measure="mask", mode="shadow").replace("above: 20", "above: 6x_baseline, floor: 20")
+    world = World(text)
+    world.decoys["file:decoys.txt"] = []
+    for hour in range(9):
+        for number in range(30):
+            await look_at(world, 1_000 * hour + 7 * number)
+        world.clock.at_s += 3_600
+    enforced = parse_policy(text.replace("mode: shadow", "mode: enforce").replace("version: 3", "version: 4"), "p.yaml")
+    detectors = world.services.watching.detectors_of(enforced)
+    ((_, counter),) = detectors.harvests["harvest"]._counters.items()
+    assert counter.baseline.usual == 30

@@ -111,7 +111,11 @@ _SEGMENTS = st.sampled_from([".email", "[*]", ".*", "..email", ".customer", "..*
 
 @given(
     st.lists(
-        st.lists(_SEGMENTS, min_size=1, max_size=3).map(lambda s: "$" + "".join(s)), min_size=1, max_size=3, unique=True
+        st.lists(_SEGMENTS, min_size=1, max_size=3).map(lambda s: "$" + "".join(s)),
+        min_size=1,
+        max_size=3,
+        # Two spellings of one place are a mistake of their author.
+        unique_by=lambda path: path.replace("[*]", ".*"),
     ),
     st.sampled_from(["drop", "redact", "pass"]),
 )

@@ -47,3 +47,9 @@ def test_measures_for_many_are_refused():
     text = "{ people_per: tenant, over: 1h, above: 5000, do: [alert, mask] }"
     with pytest.raises(PolicyInvalid, match="only 'alert' fits"):
         a_policy(f"  crowd: {text}\n")
+
+
+def test_a_baseline_needs_a_floor():
+    """Without one the first person would be too many, until the usual is known."""
+    with pytest.raises(PolicyInvalid, match="a baseline needs a 'floor'"):
+        a_policy("  h: { people_per: user, over: 1h, above: 6x_baseline, do: alert }\n")

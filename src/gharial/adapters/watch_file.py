@@ -49,14 +49,16 @@ class WatchFile:
 
         Raises StoreSchema for a file of another version or another program, StoreUnwritable if it can't be read.
         """
+        if not self._path.exists():
+            return {}, []
         try:
             with closing(self._open()) as db:
                 version = db.execute("PRAGMA user_version").fetchone()[0]
-                if version not in (0, VERSION):
+                if version == 0:
+                    # Made, and nothing written yet.
+                    return {}, []
+                if version != VERSION:
                     raise StoreSchema(f"{self._path} has version {version}, this Gharial knows {VERSION}")
-                with db:
-                    for statement in (*_SCHEMA, f"PRAGMA user_version = {VERSION}"):
-                        db.execute(statement)
                 counters = {
                     CounterKey(policy, watch, who, window_s): json.loads(state)
                     for policy, watch, who, window_s, state in db.execute(
@@ -83,6 +85,8 @@ class WatchFile:
         ]
         try:
             with closing(self._open()) as db, db:
+                for statement in (*_SCHEMA, f"PRAGMA user_version = {VERSION}"):
+                    db.execute(statement)
                 db.executemany("DELETE FROM counter WHERE policy=? AND watch=? AND who=? AND window_s=?", gone)
                 db.executemany("INSERT OR REPLACE INTO counter VALUES (?, ?, ?, ?, ?)", kept)
                 if measures is not None:

@@ -19,6 +19,7 @@ from gharial.cli.publication import canary, history, publish, rollback
 from gharial.cli.record import record, replay
 from gharial.cli.reveal import reveal
 from gharial.cli.setup import config, init
+from gharial.cli.simulate import simulate
 from gharial.cli.story import demo
 from gharial.cli.trace import trace
 
@@ -39,7 +40,7 @@ def main() -> None:
 for command in (up, gate, status, doctor, init, keys, config, policy, record, clients, incidents, reveal, trace):
     main.add_command(command)
 
-for command in (protect, erase, demo):
+for command in (protect, erase, demo, simulate):
     main.add_command(command)
 
 for command in (publish, history, rollback, canary, replay):

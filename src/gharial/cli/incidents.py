@@ -94,7 +94,10 @@ def undo(incident_id: str, config_path: Path, as_json: bool) -> None:
     for measure in found:
         click.echo(f"ended: {measure['name']}, by the watch {measure['watch']}")
     if not found:
-        click.echo("nothing was done for this incident, or it has ended already")
+        click.echo(
+            "no measure holds for this incident any more. What a grant's budget withholds can't be undone: wait for "
+            "its window, or publish a larger budget"
+        )
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:

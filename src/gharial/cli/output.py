@@ -65,8 +65,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table(title=title or None, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column)
+    for number, column in enumerate(columns):
+        # The first column names the thing, and is what other commands want: it is never cut.
+        table.add_column(column, no_wrap=number == 0, overflow="fold" if number else "ignore")
     for row in rows:
         # Text, not str: names come from outside, and rich would read markup in them.
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))

@@ -42,6 +42,15 @@ def publish(force: bool, config_path: Path, as_json: bool) -> None:
         print_json(found)
         return
     click.echo(f"active: {', '.join(found['changed'])}" if found["changed"] else "nothing has changed")
+    _warn_of_shadow(config_path)
+
+
+def _warn_of_shadow(config_path: Path) -> None:
+    """Say which active policies only look on: an answer that nobody protects must not be a surprise."""
+    for policy in _call(config_path, "GET", "/status")["policies"]:
+        if policy["mode"] == "shadow":
+            text = f"{policy['policy']} (version {policy['version']}) is in SHADOW: everything passes unchanged"
+            click.echo(click.style(text, fg="yellow", bold=True), err=True)
 
 
 @click.command()
@@ -88,6 +97,7 @@ def rollback(policy: str, number: int | None, force: bool, config_path: Path) ->
     body = {"policy": policy, "number": number, "force": force}
     found = _call(config_path, "POST", "/policies/rollback", body)
     click.echo(f"active: {found['policy']} as of publication {found['number']} (version {found['version']})")
+    _warn_of_shadow(config_path)
 
 
 @click.command()

@@ -45,6 +45,7 @@ _T = TypeVar("_T")
 class Disclosure:
     """A rewritten body and what must be durable before it leaves.
 
+    `people_told` are those of `people_clear` of whom more is clear than everybody may see.
     `people_clear` and `people_protected` are digests, each person once (one who is named by ids of several spaces with
     all of them, joined by "+"); `unknown` counts records without a person.
     `consents` is what the resolver said, None where nobody was asked.
@@ -53,6 +54,7 @@ class Disclosure:
     rewritten: Rewritten
     reservation: Reservation
     people_clear: tuple[str, ...]
+    people_told: tuple[str, ...]
     people_protected: tuple[str, ...]
     unknown: int
     techniques: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -118,10 +120,12 @@ async def disclose(
 
     rewritten = await tokens.run(lambda: off_loop(finish, size, from_bytes))
     clear, protected, unknown = _split_people(plan, people, reservation.variants)
+    told = _split_people(plan, people, reservation.variants, prepared.open_tags)[0] if prepared.open_tags else clear
     return Disclosure(
         rewritten=rewritten,
         reservation=reservation,
         people_clear=clear,
+        people_told=told,
         people_protected=protected,
         unknown=unknown,
         techniques=_techniques(plan, rewritten),
@@ -231,9 +235,12 @@ def _stands_for(people: Sequence[str]) -> str:
 
 
 def _split_people(
-    plan: Plan, scopes: Sequence[ScopePeople], variants: Sequence[int]
+    plan: Plan, scopes: Sequence[ScopePeople], variants: Sequence[int], without: frozenset[str] = frozenset()
 ) -> tuple[tuple[str, ...], tuple[str, ...], int]:
-    """Return the known people of whom a tagged value leaves clear, the other known ones, and how many are unknown."""
+    """Return the known people of whom a tagged value leaves clear, the other known ones, and how many are unknown.
+
+    Values of the tags `without` do not count.
+    """
     clear: dict[str, None] = {}
     seen: dict[str, None] = {}
     steps, cells = plan.steps, plan.cells
@@ -243,7 +250,10 @@ def _split_people(
         seen.update(dict.fromkeys(scope.people))
         shown = shows.get((scope.cells, variant))
         if shown is None:
-            shown = any(steps[cells[cell].steps[variant]].op is Op.CLEAR for cell in scope.cells)
+            shown = any(
+                steps[cells[cell].steps[variant]].op is Op.CLEAR and cells[cell].tag not in without
+                for cell in scope.cells
+            )
             shows[scope.cells, variant] = shown
         if shown:
             clear.update(dict.fromkeys(scope.people))

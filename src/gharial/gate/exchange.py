@@ -482,7 +482,7 @@ class GateExchange:
         self._shown_to_watch = True
         people: tuple[str, ...] = ()
         if disclosure is not None:
-            people = disclosure.people_clear
+            people = disclosure.people_told
             if self._masked:
                 people += disclosure.people_protected
         self._s.watching.look(

@@ -49,7 +49,9 @@ class Operations:
         Raises AlreadyExists, and ValueError for a name or fact that can't be one.
         """
         if self._directory.find(facts.name) is not None:
-            raise AlreadyExists(f"there is a client '{facts.name}' already; revoke it, or choose another name")
+            raise AlreadyExists(
+                f"there is a client '{facts.name}' already, and a revoked one keeps its name; choose another"
+            )
         made: NewClient = new_client(
             facts.name,
             team=facts.team,

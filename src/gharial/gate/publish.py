@@ -50,12 +50,14 @@ class Prepared:
     """What an exchange needs to rewrite a body: the plan, and its steps made runnable for this recipient.
 
     `incoming` are those of `plan.incoming`, if there is one.
+    `open_tags` are those that everybody may see in clear; empty where nobody watches.
     """
 
     plan: Plan
     transforms: tuple[Transform, ...] = field(repr=False)
     conditions: Conditions = field(repr=False)
     incoming: tuple[Transform, ...] = field(default=(), repr=False)
+    open_tags: frozenset[str] = frozenset()
 
 
 class ActivePolicies:
@@ -86,15 +88,11 @@ class ActivePolicies:
         policy = self.policies[rule.policy]
         decision = self._deciders[rule.policy].decide(caller, now_s)
         params = rule.template.params
-        open_tags: frozenset[str] | None = None
-        if masked:
-            of_anyone = self._deciders[rule.policy].decide(Caller(caller.tenant), now_s)
-            open_tags = self._open_tags.get(
-                (policy.name, of_anyone), lambda: open_to_all(policy, of_anyone.grants, of_anyone.guardrails)
-            )
+        open_tags = self._open_to_all(rule.policy, caller.tenant, now_s) if masked or policy.watch else frozenset()
+        mask_but = open_tags if masked else None
         plan = self._plans.get(
-            (policy.name, rule.name, decision, open_tags, job),
-            lambda: _compile(policy, rule.name, params, decision, open_tags, job),
+            (policy.name, rule.name, decision, mask_but, job),
+            lambda: _compile(policy, rule.name, params, decision, mask_but, job),
         )
         recipient = Recipient(caller.tenant, caller.client, caller.team)
         transforms = self._transforms.get(
@@ -105,7 +103,15 @@ class ActivePolicies:
             incoming = self._transforms.get(
                 (plan.digest, recipient, "incoming"), lambda: transforms_for(sent, self.keyset, recipient, self._random)
             )
-        return Prepared(plan, transforms, self._conditions.get(plan.digest, lambda: conditions_of(plan)), incoming)
+        conditions = self._conditions.get(plan.digest, lambda: conditions_of(plan))
+        return Prepared(plan, transforms, conditions, incoming, open_tags)
+
+    def _open_to_all(self, policy: str, tenant: str, now_s: float) -> frozenset[str]:
+        """Return the tags that a caller without a credential sees in clear."""
+        decision = self._deciders[policy].decide(Caller(tenant), now_s)
+        return self._open_tags.get(
+            (policy, decision), lambda: open_to_all(self.policies[policy], decision.grants, decision.guardrails)
+        )
 
     def under(self, keyset: Keyset) -> ActivePolicies:
         """Return this set under another keyset. Plans hold no key, so they are kept; transforms are made anew."""

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gharial.gate.ports import Clock
-from gharial.model.caller import Caller
+from gharial.model.caller import ANONYMOUS, Caller
 from gharial.model.errors import CallerBlocked, CallerThrottled, PolicyInvalid, Problem
 from gharial.policy.document import Policy
 from gharial.policy.watch_syntax import Measure, Watch
 from gharial.watch.decoys import DecoyRule, Decoys
-from gharial.watch.harvest import Harvest, HarvestRule
+from gharial.watch.harvest import HARVEST, Harvest, HarvestRule
 from gharial.watch.incidents import IncidentBook
 from gharial.watch.measures import BLOCK, FOR_S, MASK, THROTTLE, ActiveMeasure, MeasureBook, Standing
 from gharial.watch.misuse import RULES, Misuse
@@ -94,7 +94,8 @@ class Watching:
         detectors = self.detectors_of(policy)
         found: list[Verdict] = []
         for harvest in detectors.harvests.values():
-            found += harvest.look(sight)
+            # In shadow everything is learned: that is what looking on is for.
+            found += harvest.look(sight, learn_all=not act)
         for sweep in detectors.sweeps.values():
             found += sweep.look(sight)
         for decoys in detectors.decoys.values():
@@ -107,8 +108,14 @@ class Watching:
             self._answer(verdict, watch, policy.name, sight, exchange_id, act=act)
 
     def undo(self, incident_id: str) -> tuple[ActiveMeasure, ...]:
-        """End what was done for an incident."""
-        return self.measures.undo(incident_id)
+        """End what was done for an incident. A harvest that was honest after all counts as usual from now on."""
+        gone = self.measures.undo(incident_id)
+        key = self._incidents.key_of(incident_id)
+        for (policy, _), detectors in self._of.items():
+            for harvest in detectors.harvests.values():
+                if key.startswith("\x1f".join((HARVEST, policy, harvest.rule.name, ""))):
+                    harvest.accept(key)
+        return gone
 
     def _answer(
         self, verdict: Verdict, watch: Watch | None, policy: str, sight: Sight, exchange_id: str, *, act: bool
@@ -116,11 +123,14 @@ class Watching:
         wanted = [measure for measure in (watch.do if watch else ()) if measure.name in _CARRIED_OUT]
         severity = next((m.severity for m in (watch.do if watch else ()) if m.severity), verdict.severity)
         names = [_CARRIED_OUT[measure.name] for measure in wanted]
+        if sight.client == ANONYMOUS:
+            # All who have no credential are one client: what one of them does must not be done to all.
+            names = []
         told = ", ".join(names) if act else ", ".join(f"would {name}" for name in names)
         incident_id = self._incidents.observe_verdict(
             verdict, sight, policy=policy, severity=severity, measure=told, exchange_id=exchange_id
         )
-        if act:
+        if act and sight.client != ANONYMOUS:
             for measure in wanted:
                 self._impose(measure, verdict, watch, sight, incident_id)
 
@@ -179,7 +189,10 @@ class Watching:
             try:
                 ids = self._read_decoys(watch.ids, policy)
             except (OSError, ValueError) as error:
-                what = f"the decoys of '{watch.name}' can't be read from {watch.ids}: {type(error).__name__}"
+                what = (
+                    f"the decoys of '{watch.name}' can't be read from {watch.ids}, beside gharial.yaml, one id a line: "
+                    f"{type(error).__name__}"
+                )
                 raise PolicyInvalid([Problem(policy.file, watch.line, watch.column, what)]) from None
             digests = [self._digest(space, text) for space in spaces for text in ids]
             found[watch.name] = Decoys(DecoyRule(watch.name), digests)

@@ -99,6 +99,10 @@ def _parse_one(name: str, node: Node, at: Scalar, notes: Notes) -> Watch | None:
     per = choice_of(keys["people_per"].value, "people_per", PRINCIPALS, notes) if "people_per" in keys else ""
     if per in _OF_MANY and any(measure.name != _ALERT for measure in do):
         notes.add(keys["do"], f"what is counted per {per} is the doing of many: only 'alert' fits")
+    if "above" in keys and "floor" not in keys and "baseline" in text_or_empty(keys["above"].value):
+        notes.add(
+            keys["above"], "a baseline needs a 'floor', like floor: 200: it alone decides until the usual is known"
+        )
     factor, people = _parse_above(keys["above"].value, notes) if "above" in keys else (0.0, 0)
     return Watch(
         name=name,
@@ -113,6 +117,11 @@ def _parse_one(name: str, node: Node, at: Scalar, notes: Notes) -> Watch | None:
         line=at.line,
         column=at.column,
     )
+
+
+def text_or_empty(node: Node) -> str:
+    """Return a scalar's text, "" for anything else."""
+    return node.text if isinstance(node, Scalar) else ""
 
 
 def _parse_windows(node: Node, notes: Notes) -> tuple[int, ...]:

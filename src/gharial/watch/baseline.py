@@ -1,6 +1,6 @@
-"""What is usual for one counter: the median of its past windows, and how far today is from it.
+"""What is usual for one counter: the median of its past, and how far today is from it.
 
-A window that lay within an incident is not learned from, and what is learned grows by a tenth a week at most, so that
+A period that lay within an incident is not learned from, and what is learned grows by a tenth a week at most, so that
 nobody can teach the watch a harvest by growing slowly.
 """
 
@@ -13,23 +13,24 @@ from statistics import median
 from typing import Any
 
 KEPT = 64
-"""So many past windows are remembered."""
+"""So many past periods are remembered."""
 NEEDED = 7
 """With fewer there is no baseline."""
 GROWTH_PER_WEEK = 1.1
-_WEEK_S = 7 * 86_400
+_DAY_S = 86_400
+_WEEK_S = 7 * _DAY_S
 _MAD_TO_SIGMA = 1.4826
 _SMALLEST_MAD = 0.2
 """For whoever sees the same number every day six deviations are then about six times as many."""
 
 
 class Baseline:
-    """The counts of past windows of `window_s` seconds, aligned to the epoch."""
+    """The largest counts of past periods: windows of `window_s` seconds, or days where a window is longer."""
 
-    __slots__ = ("_best", "_frozen", "_number", "_past", "window_s")
+    __slots__ = ("_best", "_frozen", "_number", "_past", "period_s")
 
     def __init__(self, window_s: int) -> None:
-        self.window_s = window_s
+        self.period_s = min(window_s, _DAY_S)
         self._past: deque[int] = deque(maxlen=KEPT)
         self._number: int | None = None
         self._best = 0
@@ -37,13 +38,19 @@ class Baseline:
 
     def learn(self, count: int, at_s: float, *, frozen: bool) -> None:
         """Take note of a count. `frozen`: an incident is open, so this window teaches nothing."""
-        number = int(at_s // self.window_s)
+        number = int(at_s // self.period_s)
         if self._number is None or number > self._number:
             if self._number is not None and self._best and not self._frozen:
                 self._past.append(min(self._best, self._most()))
             self._number, self._best, self._frozen = number, 0, False
         self._best = max(self._best, count)
         self._frozen |= frozen
+
+    def accept(self, count: int) -> None:
+        """Take this count for usual from now on, whatever was before."""
+        self._past.clear()
+        self._past.extend([max(1, count)] * NEEDED)
+        self._frozen = False
 
     @property
     def usual(self) -> float | None:
@@ -79,9 +86,9 @@ class Baseline:
         """The largest count that may be learned now."""
         if len(self._past) < NEEDED:
             return 2**62
-        windows_a_week = max(1.0, _WEEK_S / self.window_s)
-        # Per window, the part of a week's growth that falls to it.
-        growth: float = GROWTH_PER_WEEK ** (1 / windows_a_week)
+        periods_a_week = _WEEK_S / self.period_s
+        # Per period, the part of a week's growth that falls to it.
+        growth: float = GROWTH_PER_WEEK ** (1 / periods_a_week)
         return math.ceil(max(self._past) * growth) + 1
 
 

@@ -97,9 +97,11 @@ class RollingDistinct:
                 self._exact.popitem(last=False)
             return
         oldest = self._number(now_s) - SLOTS
-        gone = [number for number in self._slots if number < oldest]
-        for number in gone:
-            del self._slots[number]
+        # They stand in their order.
+        gone = False
+        while self._slots and next(iter(self._slots)) < oldest:
+            self._slots.popitem(last=False)
+            gone = True
         if gone:
             self._rebuild()
         if not self._slots:

@@ -44,8 +44,11 @@ class Harvest:
         self._counters: OrderedDict[tuple[str, int], _Counter] = OrderedDict()
         self.changed: set[tuple[str, int]] = set()
 
-    def look(self, sight: Sight) -> Sequence[Verdict]:
-        """Count the people of an exchange; a verdict for each window that holds too many."""
+    def look(self, sight: Sight, *, learn_all: bool = False) -> Sequence[Verdict]:
+        """Count the people of an exchange; a verdict for each window that holds too many.
+
+        With `learn_all` windows that hold too many teach what is usual as well.
+        """
         if not sight.people:
             return ()
         who = sight.who(self.rule.per)
@@ -54,10 +57,17 @@ class Harvest:
             counter = self._counter(who, window_s)
             count = counter.distinct.add(sight.people, sight.at_s)
             verdict = self._judge(who, window_s, count, counter.baseline, sight.people)
-            counter.baseline.learn(count, sight.at_s, frozen=verdict is not None)
+            counter.baseline.learn(count, sight.at_s, frozen=verdict is not None and not learn_all)
             if verdict is not None:
                 found.append(verdict)
         return found
+
+    def accept(self, incident_key: str) -> None:
+        """Take what led to an incident for usual: somebody looked, and it was honest."""
+        for (who, window_s), counter in self._counters.items():
+            if incident_key.endswith("\x1f".join(("", self.rule.name, who, str(window_s)))):
+                counter.baseline.accept(counter.distinct.count(0.0))
+                self.changed.add((who, window_s))
 
     def dump(self, key: tuple[str, int]) -> dict[str, Any] | None:
         """Return the state of one counter as JSON has it, None if it is gone."""

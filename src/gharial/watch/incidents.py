@@ -192,6 +192,10 @@ class IncidentBook:
         self._make_room()
         return entry.record.incident_id
 
+    def key_of(self, incident_id: str) -> str:
+        """Return the key of an open incident, "" if there is none."""
+        return next((e.record.key for e in self._open.values() if e.record.incident_id == incident_id), "")
+
     def flush(self, now_s: float) -> tuple[tuple[IncidentRecord, bytes | None], ...]:
         """Return what waits to be put, with its alarm if that was never stored, and let go of what is over.
 

@@ -18,7 +18,7 @@ from support.envoy_harness import PLANTED, Answer, Gateway, ScriptedExchange, To
 from support.upstreams import Raw, an_upstream, json_answer
 
 from gharial.adapters.envoy.ext_proc import METHOD, SERVICE
-from gharial.adapters.envoy.messages import response_head_reply
+from gharial.adapters.envoy.messages import part_reply, response_head_reply
 from gharial.adapters.envoy.proto import ext_proc_pb2 as pb
 from gharial.gate.outcome import BodyMode, ForwardBody, ForwardHead
 
@@ -167,16 +167,11 @@ async def test_observability_mode_is_never_taken_for_protection():
         assert gateway.exchanges == []
 
 
-def streamed_response(body: bytes) -> bytes:
-    """BodyResponse{response{body_mutation{streamed_response{body, end_of_stream}}}}, which our messages can't say."""
-    inner = b"\x0a" + bytes([len(body)]) + body + b"\x10\x01"
-    for tag in (3, 3, 1, 4):
-        inner = bytes([tag << 3 | 2, len(inner)]) + inner
-    return inner
-
-
 async def test_the_wrong_kind_of_reply_is_a_real_danger():
-    """A `streamed_response` under BUFFERED is ignored and the original passes; our replies have no such field."""
+    """A `streamed_response` under BUFFERED is ignored and the original passes.
+
+    `test_each_mode_gets_its_own_kind_of_reply` shows that our gate never says it there.
+    """
 
     async def wrong_kind(_: Any, context: Any) -> None:
         await context.read()
@@ -184,14 +179,13 @@ async def test_the_wrong_kind_of_reply_is_a_real_danger():
         await context.read()
         await context.write(response_head_reply(ForwardHead(), drop_length=True))
         await context.read()
-        await context.write(streamed_response(b"***"))
+        await context.write(part_reply(b"***", end=True))
         await context.read()
 
     async with an_upstream(CLEAR) as upstream, a_gateway(upstream.url, serve_gate=False) as gateway:
         async with a_foreign_gate(gateway, wrong_kind):
             answer = await gateway.get()
     assert shows(answer)
-    assert "streamed_response" not in pb.BodyMutation.DESCRIPTOR.fields_by_name
 
 
 @pytest.mark.parametrize("allowed", [False, True], ids=["as generated", "as others might"])

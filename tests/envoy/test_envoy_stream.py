@@ -687,3 +687,18 @@ async def test_an_answer_without_a_body_is_answered_at_once_in_full_duplex_mode(
         assert (await talk.ask(response(end=True))).WhichOneof("response") == "response_headers"
         assert await talk.ended_well()
         assert await gate.ends() == [True]
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [(pb.BUFFERED, "body"), (pb.STREAMED, None), (pb.FULL_DUPLEX_STREAMED, "streamed_response")]
+)
+async def test_each_mode_gets_its_own_kind_of_reply(mode: int, kind: str | None):
+    """One of another kind would be left out in silence, and the original pass."""
+    async with a_gate() as gate:
+        talk = gate.talk()
+        await talk.ask(request(mode))
+        await talk.say(response())
+        await talk.say(body())
+        assert (await talk.hear()).WhichOneof("response") == "response_headers"
+        mutation = (await talk.hear()).response_body.response.body_mutation
+        assert mutation.WhichOneof("mutation") == kind

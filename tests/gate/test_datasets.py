@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from typing import Any
 
 import pytest
 from support.gate_world import POLICY, World
 
+from gharial.gate import datasets as of_datasets
 from gharial.gate.datasets import (
     MAX_TOKENS,
     TOKEN_S,
@@ -118,3 +120,19 @@ def test_a_policy_that_a_manifest_cant_do_with_is_not_published():
         World().services.routes,
         {"customer-data": parse_policy(POLICY, "policy.yaml")},
     )
+
+
+async def test_a_large_data_set_in_single_quotes_is_read_beside_the_loop(monkeypatch: pytest.MonkeyPatch):
+    """Making JSON of it takes as long as reading it, and holds up no other call either."""
+    threads = []
+
+    def to_json(text: str) -> str:
+        threads.append(threading.current_thread())
+        return text.replace("'", '"')
+
+    monkeypatch.setattr(of_datasets, "to_json", to_json)
+    world = World()
+    admitted = Admitted("clerk-1", world.keys["clerk-1"], (), "")
+    for size in (10, 100_000):
+        await datasets(world).protect(admitted, Ask("m", JobType.DEFAULT, f"{{'note':'{'x' * size}'}}"))
+    assert [thread is threading.current_thread() for thread in threads] == [True, False]

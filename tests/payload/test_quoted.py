@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -72,3 +73,11 @@ def test_what_closes_too_early_is_no_json(text: str):
     """Where the rule closes a string and the text goes on as if it had not, nothing is guessed."""
     with pytest.raises((BodyMalformed, ValueError)):
         json.loads(to_json(text))
+
+
+@pytest.mark.parametrize("end", ["", "\\"])
+def test_a_string_without_an_end_is_looked_at_once(end: str):
+    """Looking for its end again from each quote in it would take some 15 seconds."""
+    started = time.process_time()
+    assert not is_quoted_singly('"' + '\\"' * 40_000 + end)
+    assert time.process_time() - started < 4

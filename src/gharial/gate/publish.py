@@ -41,6 +41,9 @@ MAX_PLAN_PARTS = 400_000
 MAX_TRANSFORM_SETS = 4_096
 MAX_TRANSFORMS = 200_000
 """Transforms of all recipients that are kept, together."""
+JOBS_SHARE = 10
+"""Of jobs a tenth of all that is kept. They are kept apart: a caller chooses what stands in them, as often as it likes,
+and must not push out what all others need."""
 
 _T = TypeVar("_T")
 
@@ -68,10 +71,9 @@ class ActivePolicies:
         self._random = random
         self._deciders = {name: Decider(policy) for name, policy in self.policies.items()}
         self.keyset = keyset
-        self._plans: _Kept[Plan] = _Kept(MAX_PLANS, MAX_PLAN_PARTS, _parts_of)
+        self._made = _Made()
+        self._made_for_jobs = _Made(JOBS_SHARE)
         self._open_tags: _Kept[frozenset[str]] = _Kept(MAX_PLANS, MAX_PLANS, lambda _: 1)
-        self._transforms = _no_transforms()
-        self._conditions: _Kept[Conditions] = _Kept(MAX_PLANS, MAX_PLANS, lambda _: 1)
 
     def prepare(
         self, rule: RouteRule, caller: Caller, now_s: float, *, masked: bool = False, job: Job | None = None
@@ -90,20 +92,21 @@ class ActivePolicies:
         params = rule.template.params
         open_tags = self._open_to_all(rule.policy, caller.tenant, now_s) if masked or policy.watch else frozenset()
         mask_but = open_tags if masked else None
-        plan = self._plans.get(
+        made = self._made if job is None else self._made_for_jobs
+        plan = made.plans.get(
             (policy.name, rule.name, decision, mask_but, job),
             lambda: _compile(policy, rule.name, params, decision, mask_but, job),
         )
         recipient = Recipient(caller.tenant, caller.client, caller.team)
-        transforms = self._transforms.get(
+        transforms = made.transforms.get(
             (plan.digest, recipient), lambda: transforms_for(plan, self.keyset, recipient, self._random)
         )
         incoming: tuple[Transform, ...] = ()
         if (sent := plan.incoming) is not None:
-            incoming = self._transforms.get(
+            incoming = made.transforms.get(
                 (plan.digest, recipient, "incoming"), lambda: transforms_for(sent, self.keyset, recipient, self._random)
             )
-        conditions = self._conditions.get(plan.digest, lambda: conditions_of(plan))
+        conditions = made.conditions.get(plan.digest, lambda: conditions_of(plan))
         return Prepared(plan, transforms, conditions, incoming, open_tags)
 
     def _open_to_all(self, policy: str, tenant: str, now_s: float) -> frozenset[str]:
@@ -117,7 +120,8 @@ class ActivePolicies:
         """Return this set under another keyset. Plans hold no key, so they are kept; transforms are made anew."""
         fresh = copy.copy(self)
         fresh.keyset = keyset
-        fresh._transforms = _no_transforms()  # noqa: SLF001 - of its own kind
+        fresh._made = self._made.without_transforms()  # noqa: SLF001 - of its own kind
+        fresh._made_for_jobs = self._made_for_jobs.without_transforms()  # noqa: SLF001 - of its own kind
         return fresh
 
     def reveals(self, caller: Caller, now_s: float) -> tuple[Plan, ...]:
@@ -136,7 +140,7 @@ class ActivePolicies:
 
     def _reveal_plan(self, policy: Policy, grants: tuple[str, ...], forbidden: frozenset[str]) -> Plan:
         key = (REVEAL_ROUTE, policy.name, grants, forbidden)
-        return self._plans.get(key, lambda: compile_reveal(policy, grants, forbidden))
+        return self._made.plans.get(key, lambda: compile_reveal(policy, grants, forbidden))
 
     def routes_read(self, table: RouteTable) -> frozenset[str]:
         """Return the routes of which the bodies of requests may be read under these policies."""
@@ -167,10 +171,6 @@ def _compile(
     if open_tags is not None:
         return compile_masked_plan(policy, route, params, grants, guardrails, open_tags)
     return compile_plan(policy, route, params, grants, guardrails)
-
-
-def _no_transforms() -> _Kept[tuple[Transform, ...]]:
-    return _Kept(MAX_TRANSFORM_SETS, MAX_TRANSFORMS, len)
 
 
 _BODY_MODE = {RouteKind.PROTECT: BodyMode.BUFFERED, RouteKind.SHADOW: BodyMode.STREAMED, RouteKind.PASS: BodyMode.NONE}
@@ -335,3 +335,22 @@ class _Kept(Generic[_T]):
             _, gone = self._found.popitem(last=False)
             self._weight -= self._weigh(gone)
         return made
+
+
+class _Made:
+    """What was made of one set of policies, kept within 1/`share` of the bounds of this module."""
+
+    def __init__(self, share: int = 1) -> None:
+        self._share = share
+        self.plans: _Kept[Plan] = _Kept(MAX_PLANS // share, MAX_PLAN_PARTS // share, _parts_of)
+        self.conditions: _Kept[Conditions] = _Kept(MAX_PLANS // share, MAX_PLANS // share, lambda _: 1)
+        self.transforms = self._no_transforms()
+
+    def without_transforms(self) -> _Made:
+        """Return the same plans, kept together with these, and no transforms."""
+        fresh = copy.copy(self)
+        fresh.transforms = self._no_transforms()
+        return fresh
+
+    def _no_transforms(self) -> _Kept[tuple[Transform, ...]]:
+        return _Kept(MAX_TRANSFORM_SETS // self._share, MAX_TRANSFORMS // self._share, len)

@@ -14,14 +14,19 @@ from gharial.model.errors import BodyMalformed
 # One run each, so that a text takes time in proportion to its length.
 _OUTSIDE = re.compile(r"[^'\"]*")
 _DOUBLE = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+# The same, or one without an end: looking for the end again from each quote inside of it would be quadratic.
+_DOUBLE_OR_OPEN = re.compile(r'"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z)', re.DOTALL)
 _PLAIN = re.compile(r"[^'\"\\]*")
 _CLOSES = re.compile(r"'[ \t\r\n]*(?:[,:}\]]|\Z)")
 _ESCAPED = frozenset('"\\/bfnrtu')
 
 
 def is_quoted_singly(text: str) -> bool:
-    """Say whether an apostrophe stands outside of strings in double quotes; JSON has none there."""
-    return "'" in _DOUBLE.sub("", text)
+    """Say whether an apostrophe stands outside of strings in double quotes; JSON has none there.
+
+    A string without an end goes on to the end of the text; so it is JSON's business to refuse it.
+    """
+    return "'" in _DOUBLE_OR_OPEN.sub("", text)
 
 
 def to_json(text: str) -> str:

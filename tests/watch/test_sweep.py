@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,50 @@ def test_ids_in_order_are_seen(texts):
     seen = first_seen(texts)
     assert seen is not None
     assert 28 <= seen <= 45
+
+
+def shuffled_in_tens(count: int) -> list[int]:
+    source = random.Random(7)
+    return [n for start in range(0, count, 10) for n in source.sample(range(start, start + 10), 10)]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [str(n ^ 1) for n in range(100)],
+        [str(n // 2 if n % 2 else 10**6 - n // 2) for n in range(120)],
+        [("+" if n % 2 else "") + str(n) for n in range(100)],
+        [(" " if n % 2 else "") + str(n) for n in range(100)],
+        [f"{n}{' ' * 9}" for n in range(100)],
+        ["0" * (n % 2) + str(n) for n in range(100)],
+        [str(n if n % 4 else n + 5_000) for n in range(100)],
+        [str(n * 1_001) for n in range(100)],
+        [str(n) for n in shuffled_in_tens(100)],
+        [f"{'AB'[n % 2]}{n // 2}" for n in range(140)],
+        [str(n if n % 3 else (n * 7_919_003) % 10**9) for n in range(140)],
+    ],
+    ids=[
+        "1,0,3,2", "two walks in turns", "a plus now and then", "a blank now and then", "blanks after", "zeros before",
+        "one far jump in four", "long steps", "shuffled in tens", "two heads in turns", "every third is another's",
+    ],
+)  # fmt: skip
+def test_ids_side_by_side_are_seen(texts):
+    """Whatever the order in which they come, and however they are written: seen before twice as many went out."""
+    seen = first_seen(texts, every_s=0.4)
+    assert seen is not None
+    assert 28 <= seen <= 65
+
+
+@given(st.randoms(use_true_random=False))
+def test_some_of_a_thousand_customers_are_no_sweep(source: random.Random):
+    """Where there are few ids, those that customers call by chance lie near each other now and then."""
+    assert first_seen([str(source.randrange(1_000)) for _ in range(200)]) is None
+
+
+@given(st.randoms(use_true_random=False))
+def test_random_names_are_no_sweep(source: random.Random):
+    """Ids that are no numbers, as UUIDs are, are in no order."""
+    assert first_seen([str(uuid.UUID(int=source.getrandbits(128))) for _ in range(200)]) is None
 
 
 @given(st.randoms(use_true_random=False))

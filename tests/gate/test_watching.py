@@ -56,7 +56,7 @@ async def look_at(world: World, number: int, as_: str = "clerk-1"):
 
 def scattered(count: int) -> list[int]:
     """Numbers in no order."""
-    return [(number * 7_919) % 100_003 + 1_000 for number in range(count)]
+    return [(number * number * 7_919) % 100_003 + 1_000 for number in range(count)]
 
 
 async def test_a_harvest_is_masked_from_the_next_call_on():

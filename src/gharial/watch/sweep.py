@@ -105,8 +105,8 @@ class Sweep:
         while len(walk.ids) > 4 * self.rule.ids:
             walk.drop_oldest()
         walk.added += 1
-        # Of many ids only now and then: the work on all of them is spread over some.
-        if len(walk.ids) < self.rule.ids or walk.added % (1 + self.rule.ids // 100):
+        # Now and then only: the work on all ids is spread over some of them.
+        if len(walk.ids) < self.rule.ids or walk.added % (1 + self.rule.ids // 20):
             return 0
         return max(_count_steps(list(walk.ids)), _count_near(sorted(walk.ids)))
 

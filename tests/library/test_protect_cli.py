@@ -139,6 +139,45 @@ def test_budgets_hold_over_rows(tmp_path: Path):
     assert len(audit_of(tmp_path)) == 80
 
 
+LISTS = """\
+policy: lists
+version: 1
+mode: enforce
+tags:
+  id: { find: ['$[*].id'], subject: customer }
+  mail: { find: ['$[*].email'] }
+unlisted_fields: pass
+who: { anyone: {} }
+grants: [ { grant: basics, to: anyone, show: { id: clear, mail: mask } } ]
+"""
+
+
+def test_a_row_is_read_as_a_line_of_an_answer_is(tmp_path: Path):
+    """What a path of lists hides stays hidden in rows: the bytes are those of `application/x-ndjson`."""
+    policy = written(tmp_path / "lists.yaml", LISTS)
+    rows = [{"id": "1", "email": MARK, "x": 1}, [{"id": "2", "email": MARK}], {"id": "3"}, {"email": MARK}]
+    result = run(written(tmp_path / "rows.ndjson", rows_of(*rows)), "--policy", policy, "--as", "anyone")
+    assert result.exit_code == 0, result.stderr
+    with gharial.load(policy, ephemeral=True) as gate:
+        lines = [
+            gate.submit((json.dumps(row) + "\n").encode(), caller=gharial.Caller(), media_type="application/x-ndjson")
+            for row in rows
+        ]
+        assert result.stdout.encode() == b"".join(line.result() for line in lines)
+    assert result.stdout.count("***") == 3
+    assert json.loads(result.stdout.splitlines()[0]) == {"id": "1", "email": "***", "x": 1}
+
+
+def test_a_policy_that_asks_which_row_it_is_reads_no_rows(tmp_path: Path):
+    """Nothing is written, and the run ends at once with the reason."""
+    policy = written(tmp_path / "lists.yaml", LISTS.replace("$[*].email", "$[0].email"))
+    file = written(tmp_path / "rows.ndjson", rows_of({"email": MARK}))
+    result = run(file, "--policy", policy, "--as", "anyone", "-o", tmp_path / "out.ndjson")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "media.unreadable" in result.stderr
+    assert not (tmp_path / "out.ndjson").exists()
+
+
 def test_a_store_in_use_is_refused(tmp_path: Path):
     """Beside a running owner nothing is protected: its budgets would be counted twice."""
     config = write_home(tmp_path)

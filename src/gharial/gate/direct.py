@@ -20,6 +20,7 @@ from gharial.model.errors import NoRoute, ProtocolViolation, RouteUnfit
 
 JSON = "application/json"
 XML = "application/xml"
+LINES = "application/x-ndjson"
 
 
 def find_request(table: RouteTable, route: str, params: Mapping[str, object]) -> RequestHead:
@@ -94,7 +95,7 @@ def _encode(name: str, value: object) -> str:
 
 
 async def protect_document(exchange: Exchange, head: RequestHead, body: bytes, media_type: str = JSON) -> bytes:
-    """Return what may be shown of a JSON text, or of XML where `media_type` says so.
+    """Return what may be shown of a JSON text, or of XML or lines of JSON where `media_type` says so.
 
     Raises the GharialError of the refusal; nothing of the text leaves then.
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 from gharial.adapters.files import GatewayFiles, load_gateway_files
-from gharial.gate.direct import find_request, protect_document
+from gharial.gate.direct import JSON, find_request, protect_document
 from gharial.gate.exchange import GateExchange
 from gharial.gate.publishing import find_unrunnable
 from gharial.gate.routes import RouteKind, RouteRule, RouteTable, parse_template
@@ -149,11 +149,19 @@ class Gharial:
         raise DataUnfit("data is a JSON text as bytes or str, or a dict or list")
 
     def submit(
-        self, text: bytes, *, caller: Caller, purpose: str = "", route: str = "", params: Mapping[str, object] = {}
+        self,
+        text: bytes,
+        *,
+        caller: Caller,
+        purpose: str = "",
+        route: str = "",
+        params: Mapping[str, object] = {},
+        media_type: str = JSON,
     ) -> Future[bytes]:
         """Begin what `protect` does with a JSON text, and return its future: several may be under way at once.
 
-        Raises GharialError for what is wrong with the words; what is wrong with the text, the future raises.
+        `media_type` says where the text is not one JSON document but lines of JSON. Raises GharialError for what is
+        wrong with the words; what is wrong with the text, the future raises.
         """
         if not isinstance(caller, Caller):
             raise CallerInvalid("caller is a gharial.Caller")
@@ -165,7 +173,7 @@ class Gharial:
 
         async def run() -> bytes:
             try:
-                return await protect_document(GateExchange(services, vouched), head, text)
+                return await protect_document(GateExchange(services, vouched), head, text, media_type)
             except GharialError:
                 raise
             except Exception:  # noqa: BLE001 - a bug: its text may quote the data, so nothing of it is told

@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from gharial.adapters.replace_file import sync_folder
+from gharial.gate.direct import JSON, LINES
 from gharial.gate.vouch import Caller
-from gharial.model.errors import BodyTooLarge, ConfigInvalid, Fault, GharialError, OutputUnwritable, Problem
+from gharial.model.errors import (
+    BodyTooLarge,
+    ConfigInvalid,
+    Fault,
+    GharialError,
+    MediaUnreadable,
+    OutputUnwritable,
+    Problem,
+)
 from gharial.policy.facts import Value
 from gharial.policy.samples import caller_of
 from gharial.wiring.library import Gharial
@@ -84,20 +93,21 @@ class Protector:
 
     def document(self, source: BinaryIO) -> bytes:
         """Return one JSON document protected. Raises GharialError; of one that is too large no more is read."""
-        return self._submit(source.read(self._gate.max_bytes + 1)).result()
+        return self._submit(source.read(self._gate.max_bytes + 1), JSON).result()
 
     def rows(self, source: BinaryIO, sink: Sink, on_progress: Callable[[Rows], None]) -> Rows:
         """Protect NDJSON row by row, in order. A row that can't be read is left out and counted; blank lines are not.
 
-        Raises GharialError for what is no row's own fault (a full disk, a key that is missing): what was written by
-        then are whole rows.
+        A row is read as an answer of one line is (docs/formats.md, Rows), not as a document. Raises GharialError for
+        what is no row's own fault (a full disk, a key that is missing, a policy that can't read rows): what was written
+        by then are whole rows.
         """
         done = Rows()
         waiting: deque[tuple[int, Future[bytes] | None]] = deque()
         pending = 0
         try:
             for line, length in self._lines(source):
-                waiting.append((length, None if line is None else self._submit(line)))
+                waiting.append((length, None if line is None else self._submit(line, LINES)))
                 pending += length
                 while len(waiting) >= MAX_PENDING_ROWS or (pending > MAX_PENDING_BYTES and waiting):
                     pending -= self._settle(waiting.popleft(), sink, done)
@@ -111,8 +121,11 @@ class Protector:
                     future.cancel()
         return done
 
-    def _submit(self, text: bytes) -> Future[bytes]:
-        return self._gate.submit(text, caller=self._caller, route=self._asking.route, params=self._asking.params)
+    def _submit(self, text: bytes, media_type: str) -> Future[bytes]:
+        asking = self._asking
+        return self._gate.submit(
+            text, caller=self._caller, route=asking.route, params=asking.params, media_type=media_type
+        )
 
     def _settle(self, row: tuple[int, Future[bytes] | None], sink: Sink, done: Rows) -> int:
         """Wait for a row and write it, or count why not. Return its length."""
@@ -123,13 +136,14 @@ class Protector:
                 raise BodyTooLarge
             text = future.result()
         except GharialError as error:
-            if error.fault is not Fault.UPSTREAM:
+            # What the policy says of lines holds for every row alike.
+            if error.fault is not Fault.UPSTREAM or isinstance(error, MediaUnreadable):
                 raise
             done.refused[error.code] += 1
             if len(done.first) < MAX_ROWS_NAMED:
                 done.first.append((done.number, error.code))
             return length
-        sink.write(text + b"\n")
+        sink.write(text.removesuffix(b"\n") + b"\n")
         done.written += 1
         return length
 
@@ -143,7 +157,7 @@ class Protector:
                 while not line.endswith(b"\n") and (line := source.readline(_DISCARD_BYTES)):
                     pass
                 yield None, length
-            elif row.strip(b" \t"):
+            elif row.strip(b" \t\r"):
                 yield row, length
 
 

@@ -30,6 +30,7 @@ PLAN = make_plan({"$..id": Op.CLEAR, "$..email": Op.MASK}, subjects={"$..id": "c
 REDACT = make_plan({"$..id": Op.CLEAR, "$..email": Op.MASK}, unlisted=Unlisted.REDACT)
 CSV = Media(Format.CSV)
 TSV = Media(Format.TSV)
+DECLARED = Media(Format.CSV, header=True)
 
 
 def read(
@@ -71,13 +72,36 @@ def test_a_row_is_a_record_of_its_own() -> None:
 @pytest.mark.parametrize("path", ["$.email", "$..email", "$.*"])
 def test_paths_of_records_find_columns(path: str) -> None:
     """A row is the object of its columns, in a list of records."""
-    assert text("id,email\n1,ann@ex.org\n", make_plan({"$.id": Op.CLEAR, path: Op.MASK})).endswith(",***\n")
+    plan = make_plan({"$.id": Op.CLEAR, path: Op.MASK})
+    assert text("id,email\n1,ann@ex.org\n", plan, DECLARED).endswith(",***\n")
 
 
 def test_what_no_tag_names_goes_or_is_redacted_column_by_column() -> None:
-    """`drop` takes the columns away, header included; `redact` keeps them; empty cells stay empty."""
+    """`drop` takes the columns away, header included; `redact` keeps declared ones; empty cells stay empty."""
     assert text("x,id,y\n1,2,3\n") == "id\n2\n"
-    assert text("x,id,y\n1,2,\n", REDACT) == "x,id,y\n[redacted],2,\n"
+    assert text("x,id,y\n1,2,\n", REDACT, DECLARED) == "x,id,y\n[redacted],2,\n"
+
+
+@pytest.mark.parametrize("plan", [REDACT, make_plan({"$.email": Op.MASK, "$.*": Op.MASK}, unlisted=Unlisted.REDACT)])
+def test_a_first_record_never_leaves_as_a_header(plan: Plan) -> None:
+    """One of its words may be a field's name by chance: without a declared header the others go."""
+    assert text("email,Ann,DE02\nbob,Bob,DE03\n", plan) == "email\n***\n"
+    assert text("email,Ann,DE02\n", plan) == "email\n"
+    assert text("email,Ann,DE02\n,,\n", plan) == 'email\n""\n'
+    assert text("email\tAnn\tDE02\nbob\tBob\tDE03\n", plan, TSV) == "email\n***\n"
+
+
+@pytest.mark.parametrize(
+    "header", ["id, email", "id,email ", "id|email", "id,a|b", 'id,"a;b"', 'id,"a,b"', "id,\xa0email", "id,a\x1fb"]
+)
+@pytest.mark.parametrize("media", [CSV, DECLARED])
+def test_a_name_that_may_be_another_one_or_several_is_refused(header: str, media: Media) -> None:
+    """White space around it, or a delimiter in it: what the policy says of the name would not be found."""
+    cells = ",".join("1" for _ in next(csv.reader([header])))
+    with pytest.raises(BodyMalformed, match="column"):
+        read(f"{header}\n{cells}\n", REDACT, media)
+    with pytest.raises(BodyMalformed, match="column"):
+        read("id,email\n1,2\n", REDACT, Media(Format.TSV, header=media.header))
 
 
 def test_a_column_stays_if_anybody_may_see_it_and_is_empty_for_others() -> None:
@@ -190,16 +214,18 @@ def test_data_is_never_taken_for_a_header() -> None:
         for body in ("1,ann@ex.org\n2,bob@ex.org\n", "Ann,Smith\n"):
             with pytest.raises(BodyMalformed, match="header"):
                 read(body, plan)
-    with pytest.raises(MediaUnreadable):
-        choose_reader([("content-type", "text/csv; header=absent")])
+    for kind in ("text/csv", "text/tab-separated-values"):
+        with pytest.raises(MediaUnreadable):
+            choose_reader([("content-type", f"{kind}; header=absent")])
     declared = choose_reader([("content-type", "text/csv; header=present")])
     assert text("x,y\n1,2\n", REDACT, declared) == "x,y\n[redacted],[redacted]\n"
     assert text("x,y\n1,2\n", PLAN, declared) == ""
 
 
-def test_a_policy_that_lets_pass_what_it_does_not_name_reads_no_tables() -> None:
+@pytest.mark.parametrize("unlisted", [Unlisted.PASS, Unlisted.DETECT])
+def test_a_policy_that_lets_pass_what_it_does_not_name_reads_no_tables(unlisted: Unlisted) -> None:
     """Columns seldom have the names of fields; `customer.email` would pass."""
-    plan = make_plan({"$..email": Op.MASK}, unlisted=Unlisted.PASS)
+    plan = make_plan({"$..email": Op.MASK}, unlisted=unlisted)
     with pytest.raises(MediaUnreadable):
         read("email,customer.email\na,b\n", plan)
 

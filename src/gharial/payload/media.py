@@ -156,7 +156,7 @@ def _read_type(content_type: str) -> Media:
     charset = _read_charset(parameters, XML_CHARSETS if form is Format.XML else CHARSETS)
     if form not in (Format.JSON, Format.XML):
         _insist_on_utf8(charset)
-    return Media(form, (), charset, form is Format.CSV and _has_header(parameters))
+    return Media(form, (), charset, form in (Format.CSV, Format.TSV) and _has_header(parameters))
 
 
 _FORMATS = {

@@ -61,7 +61,7 @@ def check_format(plan: Plan, form: Format) -> None:
         raise MediaUnreadable("a path of the policy asks which row it is, or tags can't be ordered in rows")
     if form not in (Format.CSV, Format.TSV):
         return
-    if plan.unlisted is Unlisted.PASS:
+    if plan.unlisted in (Unlisted.PASS, Unlisted.DETECT):
         # Columns seldom have the names of fields, `customer.email` or `E-Mail`, and all of them would pass.
         raise MediaUnreadable("the policy lets pass what it does not name, which is no cover for a table")
     if any(extra.keys for extra in plan.extras):
@@ -94,6 +94,6 @@ def _reader(plan: Plan, media: Media, limits: Limits) -> Reader:
         case Format.CSV:
             return RowsReader(plan, limits, Table(rows_program(plan), "", header_declared=media.header))
         case Format.TSV:
-            return RowsReader(plan, limits, Table(rows_program(plan), "\t", header_declared=False))
+            return RowsReader(plan, limits, Table(rows_program(plan), "\t", header_declared=media.header))
         case _:
             assert_never(media.format)

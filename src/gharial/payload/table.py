@@ -2,7 +2,8 @@
 
 Strict where readers differ: a header is needed, and must name something that the plan names; no column occurs twice;
 every row has as many cells as the header; a quote stands around a whole cell or nowhere. Cells are texts, empty ones
-null. What leaves has the same columns in the same order, but for those that go in every row.
+null. What leaves has the same columns in the same order, but for those that go in every row, and for those whose name
+the plan does not know, unless the content type says that there is a header.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ MAX_NAMES_BYTES = 32_000_000
 
 DELIMITERS = (",", ";", "\t")
 
+_NO_NAME = re.compile(r"[,;|\x00-\x1f\x7f-\x9f]")
+"""What stands in no column's name: such a name may be several, which were meant to be apart."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What spreadsheets take for the beginning of a formula, also in full width."""
 
@@ -34,7 +38,8 @@ _decode_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 class Table:
     """The framing of a table. `program` is the plan's for rows; `delimiter` is empty where the header has to tell it.
 
-    `header_declared`: the content type says that there is a header, so none of its names has to be known.
+    `header_declared`: the content type says that there is a header, so none of its names has to be known, and unknown
+    ones may leave.
     """
 
     def __init__(self, program: Program, delimiter: str, *, header_declared: bool) -> None:
@@ -43,12 +48,13 @@ class Table:
         self._declared = header_declared
         self._line_end = "\r\n"
         self._columns: list[str] = []
+        self._may_leave: set[str] = set()
         self._cells: list[list[str]] = []
 
     @property
     def keeps_all(self) -> bool:
-        """True if there are rows; without them nothing has looked at the columns yet."""
-        return bool(self._cells)
+        """True if there are rows, without which nothing has looked at the columns yet, and no name has to go."""
+        return bool(self._cells) and len(self._may_leave) == len(self._columns)
 
     def split(self, body: bytes, most: int) -> list[bytes]:
         """Return the rows as objects. Raises BodyMalformed, DuplicateName, TooManyValues."""
@@ -75,18 +81,25 @@ class Table:
             raise DuplicateName
         if any(len(name) > MAX_NAME_CHARS for name in self._columns):
             raise BodyMalformed(f"the name of a column has more than {MAX_NAME_CHARS} characters")
-        # Without a header the first person's data would be names, which nothing protects.
-        if not self._declared and self._program.resolve(self._program.root).keys().isdisjoint(folded):
+        if any(name != name.strip() or _NO_NAME.search(name) for name in self._columns):
+            raise BodyMalformed("the name of a column has white space around it, or a delimiter in it")
+        # Without a header the first person's data would be names, which nothing protects; one that happens to be the
+        # name of a field makes none of the others a name.
+        known = self._program.resolve(self._program.root)
+        named = zip(self._columns, folded, strict=True)
+        self._may_leave = {name for name, as_known in named if self._declared or as_known in known}
+        if not self._declared and not self._may_leave:
             raise BodyMalformed("no column has a name that the policy names; is there a header?")
 
     def join(self, rows: Sequence[bytes]) -> bytes:
         """Return the table with these rows' cells; columns that are gone from all of them, and empty rows, go."""
         written = _decode_rows(b"[" + b",".join(rows) + b"]")
         stays = self._columns_that_stay().union(*written) if written else self._columns_that_stay()
+        stays &= self._may_leave
         columns = [(at, name) for at, name in enumerate(self._columns) if name in stays]
         lines = [[name for _, name in columns]] if columns else []
         for cells, members in zip(self._cells, written, strict=True):
-            if members and columns:
+            if not stays.isdisjoint(members):
                 lines.append([self._cell(cells[at], members.get(name)) for at, name in columns])
         return "".join(self._line(line) for line in lines).encode("utf-8")
 

@@ -140,6 +140,20 @@ def test_each_row_is_a_record_of_its_own(form: Format) -> None:
     assert [scope.subjects for scope in scopes] == [(("customer", "1"),), (), (("customer", "2"),), ()]
 
 
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("form", SEQUENCES)
+@pytest.mark.parametrize("row", ['{"list":[%s]}', "[%s]", '{"a":{"list":[%s]}}', '[{"list":[9]},%s]'])
+def test_a_list_in_a_row_that_names_nobody_is_one_of_records(form: Format, reference: bool, row: str) -> None:
+    """Each element of the first list in it is a person, as in a document: one row is no way around a budget."""
+    plan = msgspec.structs.replace(PLAN, needs_reference=reference)
+    people = ",".join(f'{{"email":"{n}","more":[{{"email":"x"}}]}}' for n in range(10))
+    _, scopes = read(form, framed(form, [row % people, '{"email":"x"}', row % people]), plan)
+    assert len(scopes) == 21
+    owner = '{"id":1,"list":[%s]}'
+    _, scopes = read(form, framed(form, [owner % people] * 2), plan)
+    assert [scope.subjects for scope in scopes] == [(("customer", "1"),)] * 2
+
+
 @pytest.mark.parametrize("form", SEQUENCES)
 def test_a_plan_that_asks_which_row_it_is_reads_none(form: Format) -> None:
     """Where there is no trie for rows, bodies of rows are refused."""

@@ -69,6 +69,13 @@ def test_a_row_is_a_record_of_its_own() -> None:
     ]
 
 
+@pytest.mark.parametrize("blank", ["", '" "', "\xa0", "\u2003", "\u200b", '"\u200d \ufeff"'])
+def test_a_blank_cell_names_nobody(blank: str) -> None:
+    """Rows whose id is blank are somebody each, and not one person together."""
+    _, scopes = read(f"id,email\n{blank},a\n{blank},b\n")
+    assert [scope.subjects for scope in scopes] == [(), ()]
+
+
 @pytest.mark.parametrize("path", ["$.email", "$..email", "$.*"])
 def test_paths_of_records_find_columns(path: str) -> None:
     """A row is the object of its columns, in a list of records."""

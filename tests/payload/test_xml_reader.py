@@ -41,6 +41,16 @@ def run(plan: Plan, body: bytes | str, limits: Limits | None = None, charset: Ch
     return reader.finish([0] * len(scopes), transforms_of(plan), want_places=True)
 
 
+@pytest.mark.parametrize("blank", [" ", "\xa0", "\u2003", "\u200b", "\ufeff"])
+@pytest.mark.parametrize("record", ["<r><id>%s</id><n>x</n></r>", '<r id="%s"><n>x</n></r>'])
+def test_a_blank_id_names_nobody(blank: str, record: str):
+    """Records whose id is blank are somebody each, and not one person together."""
+    plan = xml_plan({"//id": "clear", "//@id": "clear", "//n": "mask"}, subjects={"//id": "c", "//@id": "c"})
+    reader = XmlReader(plan, Limits(), None)
+    reader.feed(("<a>" + record % blank * 3 + record % "7" + "</a>").encode())
+    assert [scope.subjects for scope in reader.survey()] == [(), (), (), (("c", "7"),)]
+
+
 # --- encodings --------------------------------------------------------------------------------------------------------
 
 

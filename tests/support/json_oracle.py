@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gharial.model.finding import Kind, Transform
+from gharial.model.names import is_blank
 from gharial.model.place import fold_name
 from gharial.model.plan import NONE, NOWHERE, Op, Plan, Unlisted
 
@@ -157,7 +158,9 @@ class Oracle:
         if value.kind != "scalar" or own in (NONE, inherited) or not self.plan.cells[own].subject:
             return None
         kind, text = _leaf(value.text)
-        return (self.plan.cells[own].subject, text) if kind in (Kind.STRING, Kind.NUMBER) and text else None
+        return (
+            (self.plan.cells[own].subject, text) if kind in (Kind.STRING, Kind.NUMBER) and not is_blank(text) else None
+        )
 
     def _annotate(
         self, value: Value, node: int, inherited: int, *, explicit: bool, scope: int, records: bool, path: str,

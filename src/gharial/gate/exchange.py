@@ -68,6 +68,7 @@ from gharial.model.errors import (
     UpstreamUnreachable,
     problem_body,
 )
+from gharial.model.names import is_blank
 from gharial.model.place import Carrier
 from gharial.payload.media import Media, RequestFormat, choose_reader, narrow_accept_encoding
 from gharial.payload.rewrite import check_format
@@ -243,11 +244,12 @@ class GateExchange:
         self._story.params = resolved.params
         self._story.asked = tuple((place, text) for place, _, text in resolved.asked)
         in_path = (
-            (param.subject, resolved.params[param.name])
+            (param.subject, resolved.params.get(param.name, ""))
             for param in prepared.plan.params
-            if param.carrier is Carrier.PATH and param.subject and resolved.params.get(param.name)
+            if param.carrier is Carrier.PATH and param.subject
         )
-        self._request_people = (*in_path, *((space, text) for _, space, text in resolved.asked))
+        named = (*in_path, *((space, text) for _, space, text in resolved.asked))
+        self._request_people = tuple((space, text) for space, text in named if not is_blank(text))
         return resolved
 
     @property

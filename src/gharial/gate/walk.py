@@ -15,7 +15,7 @@ from gharial.model.place import fold_name
 from gharial.model.plan import NONE
 from gharial.model.recording import MAX_PLACES, ROOT, JsonType, element_path, member_path
 from gharial.payload.detectors import recognises
-from gharial.payload.json_levels import ARRAY, OBJECT, decode_array, decode_object, first_byte
+from gharial.payload.json_levels import ARRAY, OBJECT, decode_array, decode_object, first_byte, subject_text
 from gharial.payload.json_text import WHITE_SPACE, decode_leaf, decode_string, name_path
 from gharial.payload.program import Program, State
 
@@ -214,9 +214,8 @@ def _shape(raw: Raw) -> int:
 
 
 def _names_somebody(raw: Raw) -> bool:
-    """True for a number and a string that is not empty."""
-    first = first_byte(raw)
-    return len(raw) > 2 if first == _QUOTE else first not in _TYPES and first not in (OBJECT, ARRAY)
+    """True for a number and a string that is not blank."""
+    return bool(subject_text(raw))
 
 
 def _type_of(raw: Raw) -> JsonType:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from gharial.model.finding import Kind
+from gharial.model.names import is_blank
 from gharial.model.place import fold_name
 from gharial.model.plan import NONE
 from gharial.payload.json_text import decode_leaf, decode_string, encode_string
@@ -35,11 +36,16 @@ def first_byte(value: bytes | msgspec.Raw) -> int:
 
 
 def subject_text(value: bytes | msgspec.Raw) -> str:
-    """Return the text by which a value names a person: a string's characters, a number's literal, else empty."""
+    """Return the text by which a value names a person: a string's characters, a number's literal, else empty.
+
+    A blank string names nobody: it would be one person for all whose id is missing.
+    """
     try:
-        return decode_string(value)
+        text = decode_string(value)
     except msgspec.ValidationError:
         pass  # not a string
+    else:
+        return "" if is_blank(text) else text
     if first_byte(value) in (OBJECT, ARRAY):
         return ""
     kind, text = decode_leaf(bytes(value))

@@ -10,15 +10,17 @@ is not NOWHERE and it has no cell, or some node reachable from its node has a ce
 in opening states are opened, and in pass two those whose leaves get replaced.
 
 **Rows.** A body of rows is read as a list of them, `[row,row]`, that no path speaks of: each row has the state of a
-root in the trie `Plan.row_nodes`, is a record, and can't go, like a root.
+root in the trie `Plan.row_nodes`, is a record, and can't go, like a root. Within it the rules of scopes begin anew:
+where it names nobody, each element of the first array in it is a scope.
 
 **Opened** objects must not hold a name twice (compared as decoded, not folded): DuplicateName. In a container that is
 not opened duplicates are legal.
 
 **Scopes**, in the order in which their first character stands in the body; only those that a cell meets are reported.
 
-* An object that directly holds a subject (a string other than "", or a number, whose own node brings in a cell with
-  `subject`; an inherited cell does not count) is a scope. So is an array's element, or the root, that is a subject.
+* An object that directly holds a subject (a string that is not blank, `is_blank`, or a number, whose own node brings
+  in a cell with `subject`; an inherited cell does not count) is a scope. So is an array's element, or the root, that is
+  a subject.
 * Else each element of the first array met on the way down from the root, no such object around it, is a scope
   without subjects.
 * Else the whole document is one.
@@ -300,6 +302,8 @@ class JsonReader:
             scope.meets(state.cell)
         indexes, below = state.indexes, state.other_index
         outer = None if records else scope
+        # A row is a record; where it names nobody, the first list in it may still be one of records.
+        inner = records and state is self._program.rows
         if below.opens and below.cell == NONE and not indexes and _FLAT_RECORD.match(raw):
             page = self._records(raw, state, scope, outer, depth)
             if page is not None:
@@ -318,12 +322,12 @@ class JsonReader:
             if indexes:
                 below = indexes.get(at, state.other_index)
             if head == OBJECT and below.opens:
-                items[at] = entry = self._object(found[at], below, outer, False, depth + 1, flat)
+                items[at] = entry = self._object(found[at], below, outer, inner, depth + 1, flat)
                 scopes.append(entry.scope)
                 continue
             own = outer or self._new_scope(())
             if head == ARRAY and below.opens:
-                items[at] = self._array(found[at], below, own, records=False, depth=depth + 1)
+                items[at] = self._array(found[at], below, own, records=inner, depth=depth + 1)
             else:
                 own = self._settled(found[at], below, own)
             scopes.append(own)

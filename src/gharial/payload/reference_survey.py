@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gharial.model.errors import DuplicateName
 from gharial.model.finding import Kind, Limits, Scope
+from gharial.model.names import is_blank
 from gharial.model.place import fold_name
 from gharial.model.plan import NONE, Plan
 from gharial.payload.extras import NO_CELLS, Cells, Finder
@@ -114,7 +115,9 @@ class Survey:
         if not spaces or value.form:
             return []
         kind, text = value.leaf()
-        return [(space, text) for space in spaces if text and kind in (Kind.STRING, Kind.NUMBER)]
+        if is_blank(text):
+            return []
+        return [(space, text) for space in spaces if kind in (Kind.STRING, Kind.NUMBER)]
 
     def _visit(self, value: Value, scope: OpenScope, *, records: bool, is_member: bool) -> None:
         seen = self.seen[value]
@@ -131,7 +134,8 @@ class Survey:
             return
         for at, child in enumerate(value.children):
             if value.form == ARRAY:
-                self._visit(child, self._new_scope([]) if records else scope, records=False, is_member=False)
+                inner = records and seen.state is self._program.rows
+                self._visit(child, self._new_scope([]) if records else scope, records=inner, is_member=False)
                 continue
             if seen.names:
                 scope.cells |= seen.names
@@ -155,7 +159,7 @@ class Survey:
         spaces = dict.fromkeys(self._cells[cell].subject for cell in sorted(seen.names))
         found: list[tuple[str, str]] = []
         for name, child in zip(value.names, value.children, strict=True):
-            found += [(space, name) for space in spaces if space and name]
+            found += [(space, name) for space in spaces if space and not is_blank(name)]
             found += self._subjects(child, self.seen[child])
         return found
 

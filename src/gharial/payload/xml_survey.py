@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from gharial.model.finding import Kind, Scope
+from gharial.model.names import is_blank
 from gharial.model.plan import NONE
 from gharial.payload.extras import Finder
 from gharial.payload.program import Program, State
@@ -100,7 +101,7 @@ class Survey:
         found = [
             (state.subject, text.strip(WHITE_SPACE))
             for state, (_, text) in zip(seen.attributes, element.attributes, strict=True)
-            if state.subject and text.strip(WHITE_SPACE)
+            if state.subject and not is_blank(text)
         ]
         for child in children:
             found += self._subjects(child)
@@ -112,8 +113,8 @@ class Survey:
         seen = self.seen[element]
         if not seen.state.subject or element.children:
             return []
-        texts = [text for item in element.content if isinstance(item, str) and (text := item.strip(WHITE_SPACE))]
-        return [(seen.state.subject, text) for text in texts]
+        texts = [item for item in element.content if isinstance(item, str) and not is_blank(item)]
+        return [(seen.state.subject, text.strip(WHITE_SPACE)) for text in texts]
 
     def _new_scope(self, subjects: list[tuple[str, str]]) -> OpenScope:
         scope = OpenScope(tuple(subjects))

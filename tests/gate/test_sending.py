@@ -18,7 +18,7 @@ from gharial.policy.document import parse_policy
 POLICY = """
 policy: crm
 version: 1
-lists: { names: [Kim, Lou] }
+lists: { names: [Kim, Lou, Max, Nia, Ole, Pia, Rui, Sam, Tea, Uma] }
 tags:
   name:  { find: ['$..fullName', '$.owner.name'], in: [request] }
   email: { find: ['$..email', 'query:email', 'header:X-Email', 'cookie:email'], in: [request, response] }

@@ -66,6 +66,7 @@ class Callers:
     """They call one after the other, and note which mode was published last when a call began."""
 
     def __init__(self, home: Home, published: str) -> None:
+        self._changes = 0
         self.published = published
         self.seen: list[tuple[str, Answer]] = []
         self._home = home
@@ -74,8 +75,20 @@ class Callers:
 
     async def _call(self, path: str) -> None:
         while not self._stop:
-            published = self.published
-            self.seen.append((published, await self._home.get(path)))
+            published, began = self.published, self._changes
+            answer = await self._home.get(path)
+            # A call that was under way while something was published may be in either mode.
+            self.seen.append((published if self._changes == began else "either", answer))
+
+    @property
+    def published(self) -> str:
+        """The mode that was published last, "either" while one is being published."""
+        return self._published
+
+    @published.setter
+    def published(self, mode: str) -> None:
+        self._published = mode
+        self._changes += 1
 
     async def end(self) -> None:
         self._stop = True

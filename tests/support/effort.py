@@ -1,4 +1,4 @@
-"""How many examples a property test tries: few at every run, many where somebody (CI) asks for them."""
+"""How many examples a property test tries: few at every run, more in CI, many where somebody asks for them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import os
 
 import pytest
 
-THOROUGH = os.environ.get("GHARIAL_EFFORT") == "thorough"
+_SHARES = {"": 20, "ci": 3, "thorough": 1}
+"""By what the number of a test's examples is divided, by the value of GHARIAL_EFFORT."""
+_EFFORT = os.environ.get("GHARIAL_EFFORT", "")
+_SHARE = _SHARES.get(_EFFORT, _SHARES[""])
 _FEWEST = 5
-_QUICK_SHARE = 20
+THOROUGH = _EFFORT in ("ci", "thorough")
 
 
 def examples(thorough: int) -> int:
     """Return how many examples to try now, of a test that tries `thorough` where GHARIAL_EFFORT=thorough."""
-    return thorough if THOROUGH else min(thorough, max(_FEWEST, thorough // _QUICK_SHARE))
+    return min(thorough, max(_FEWEST, thorough // _SHARE))
 
 
-thorough_only = pytest.mark.skipif(not THOROUGH, reason="takes long: runs where GHARIAL_EFFORT=thorough, as in CI")
+thorough_only = pytest.mark.skipif(not THOROUGH, reason="takes long: runs where GHARIAL_EFFORT is ci or thorough")
 """Marks a test, or a case of one, that takes seconds by its nature."""

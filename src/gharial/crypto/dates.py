@@ -20,7 +20,7 @@ _DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 @dataclass(frozen=True, slots=True)
 class DateText:
-    """A date that a text holds, and the form in which it stands there.
+    """A date that a text holds, and the order and marks in which it stands there.
 
     `month` and `day` are 0 where `03/04/1990` may be either order. `rest` is the time with its offset, as written.
     """
@@ -32,7 +32,10 @@ class DateText:
     rest: str
 
     def write(self, year: int, month: int, day: int) -> str:
-        """Return another date in the same form, with the time as it stands there."""
+        """Return another date in the same order and with the same marks, with the time as it stands there.
+
+        Month and day have two digits, whatever the date had: that a digit is missing would tell something of it.
+        """
         return self.form.format(y=year, m=month, d=day) + self.rest
 
     def write_midnight(self, year: int, month: int, day: int) -> str:
@@ -54,14 +57,14 @@ def find_date(text: str) -> DateText | None:
         return None
     one, other, mark = int(match["a"]), int(match["b"]), match["s"]
     if match.re is not _YEAR_LAST:
-        orders, form = "md", "{y:04d}" + mark + _pad("m", match["a"]) + mark + _pad("d", match["b"])
+        orders, form = "md", "{y:04d}" + mark + "{m:02d}" + mark + "{d:02d}"
         if mark != "-" and not _exists(one, other):
-            orders, form = "dm", "{y:04d}" + mark + _pad("d", match["a"]) + mark + _pad("m", match["b"])
+            orders, form = "dm", "{y:04d}" + mark + "{d:02d}" + mark + "{m:02d}"
     else:
         # With a slash Americans write the month first; with a dot or a dash the day stands first, if it can.
         month_first = _exists(one, other) and (mark == "/" or not _exists(other, one))
         orders = "md" if month_first else "dm"
-        form = _pad(orders[0], match["a"]) + mark + _pad(orders[1], match["b"]) + mark + "{y:04d}"
+        form = mark.join("{%s:02d}" % part for part in orders) + mark + "{y:04d}"  # noqa: UP031 - braces in braces
     month, day = (one, other) if orders == "md" else (other, one)
     if not _exists(month, day):
         return None
@@ -106,11 +109,6 @@ def blank_date(text: str) -> str | None:
         if match := pattern.fullmatch(text):
             return form.format(match["s"]) + re.sub("[0-9]", "0", match["rest"])
     return None
-
-
-def _pad(part: str, digits: str) -> str:
-    """A number of at least as many digits as the one that stood there with a leading zero, or two."""
-    return "{%s:02d}" % part if len(digits) > 1 else "{%s}" % part  # noqa: UP031 - braces in braces read worse
 
 
 def _exists(month: int, day: int) -> bool:

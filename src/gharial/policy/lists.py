@@ -8,6 +8,8 @@ from gharial.policy.reading import Notes, distinct, entries_of, items_of, name_o
 MAX_LISTS = 100
 MAX_LIST_TEXTS = 10_000
 MAX_LIST_TEXT_CHARS = 200
+MIN_LIST_TEXTS = 10
+"""A value never gets itself: of a list of two its substitute is simply the other one."""
 
 
 def parse_lists(node: Node, notes: Notes) -> dict[str, tuple[str, ...]]:
@@ -34,6 +36,7 @@ def _parse_list(node: Node, name: str, notes: Notes) -> tuple[str, ...]:
     for text, item in zip(texts, items, strict=True):
         if len(text) > MAX_LIST_TEXT_CHARS or any("\ud800" <= character <= "\udfff" for character in text):
             notes.add(item, f"a text of at most {MAX_LIST_TEXT_CHARS} characters is wanted here")
-    if 0 < len(items) < 2:
-        notes.add(node, f"the list '{name}' needs two texts or more to choose from")
+    if 0 < len(items) < MIN_LIST_TEXTS:
+        what = f"the list '{name}' needs {MIN_LIST_TEXTS} texts or more: of few, what is not chosen tells the value"
+        notes.add(node, what)
     return texts

@@ -136,3 +136,14 @@ async def test_a_large_data_set_in_single_quotes_is_read_beside_the_loop(monkeyp
     for size in (10, 100_000):
         await datasets(world).protect(admitted, Ask("m", JobType.DEFAULT, f"{{'note':'{'x' * size}'}}"))
     assert [thread is threading.current_thread() for thread in threads] == [True, False]
+
+
+async def test_what_is_handed_over_is_no_dictionary_of_what_an_api_tells():
+    """A guess comes back as another token than the API's value, so that nobody finds by comparing."""
+    policy = POLICY.replace("person: clear", "person: token")
+    world = World(policy)
+    told = json.loads((await world.call("/customers/c-1", PEOPLE[1], as_="clerk-1")).body.body)["customerId"]
+    guessed = await protect(world, PEOPLE)
+    assert told.startswith("tok_")
+    assert [row["customerId"][:4] for row in guessed] == ["tok_"] * 5
+    assert told not in [row["customerId"] for row in guessed]

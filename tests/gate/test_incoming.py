@@ -347,6 +347,7 @@ async def test_a_json_patch_is_refused_where_only_tokens_may_come():
     patch = ("content-type", "application/json-patch+json")
     body = b'[{"op":"test","path":"/accountNumber","value":"1"}]'
     assert refused(await posted(a_world(GUARDED), body, patch)) == "request.unreadable"
+    assert refused(await posted(a_world(GUARDED), body, ("content-type", "application/json"))) == "request.unreadable"
     assert (await posted(a_world(), body, patch)).sent == body
 
 

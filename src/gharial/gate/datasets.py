@@ -310,7 +310,7 @@ class Datasets:
         opened: dict[tuple[str, str], Clear] = {}
         for at in range(0, len(items), MAX_ITEMS):
             batch = items[at : at + MAX_ITEMS]
-            for item, clear in zip(batch, await self._revealer.reveal(begun, batch), strict=True):
+            for item, clear in zip(batch, await self._revealer.reveal(begun, batch, of_handed_over=True), strict=True):
                 # Of a person who was erased nothing comes back here, and no word about it.
                 if isinstance(clear, Clear):
                     opened[item.tag, item.value] = clear

@@ -71,6 +71,17 @@ def choose_format(plan: Plan, headers: Headers, limits: Limits) -> RequestFormat
     return found
 
 
+def _refuse_patch(body: bytes) -> None:
+    """Raise RequestUnreadable for what is a JSON Patch by its shape, whatever its label says (RFC 6902, section 3)."""
+    try:
+        root = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Whoever reads it next says what is wrong with it.
+        return
+    if isinstance(root, list) and any(isinstance(one, dict) and {"op", "path"} <= one.keys() for one in root):
+        raise RequestUnreadable("a JSON Patch, where only tokens may come, or values are protected")
+
+
 def _demands(plan: Plan) -> bool:
     return any(step.rule == DEMANDED for step in plan.steps)
 
@@ -94,6 +105,8 @@ def resolve_body(
     try:
         match found:
             case RequestFormat.JSON | RequestFormat.JSON_PATCH:
+                if _demands(plan) or protects_bodies(plan):
+                    _refuse_patch(body)
                 return _resolve_json(plan, body, limits, opener, transforms)
             case RequestFormat.FORM:
                 return _resolve_form(plan, body, limits, _InForm(opener, Sending(plan.steps, transforms)))

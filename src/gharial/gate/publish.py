@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from gharial.crypto.keyset import Keyset, Random
-from gharial.crypto.token import Recipient
+from gharial.crypto.token import Recipient, handed_over
 from gharial.crypto.transform import transforms_for
 from gharial.gate.outcome import BodyMode
 from gharial.gate.persons import Conditions, conditions_of
@@ -97,7 +97,9 @@ class ActivePolicies:
             (policy.name, rule.name, decision, mask_but, job),
             lambda: _compile(policy, rule.name, params, decision, mask_but, job),
         )
-        recipient = Recipient(caller.tenant, caller.client, caller.team)
+        # Whoever asks for a job hands the data over itself.
+        tenant = caller.tenant if job is None else handed_over(caller.tenant)
+        recipient = Recipient(tenant, caller.client, caller.team)
         transforms = made.transforms.get(
             (plan.digest, recipient), lambda: transforms_for(plan, self.keyset, recipient, self._random)
         )

@@ -24,7 +24,7 @@ from gharial.crypto.subject import (
     is_subject_token,
     open_with_subject,
 )
-from gharial.crypto.token import Recipient, TokenScope, find_binding, looks_like_token, open_token
+from gharial.crypto.token import Recipient, TokenScope, find_binding, handed_over, looks_like_token, open_token
 from gharial.crypto.vault import find_token, open_sealed
 from gharial.gate.outcome import Headers
 from gharial.gate.people import ERASED, Erased
@@ -128,8 +128,12 @@ class Revealer:
             raise CallerBlocked
         return Begun(exchange_id, now_s, caller)
 
-    async def reveal(self, begun: Begun, items: Sequence[Item]) -> list[Clear | Erased | None]:
+    async def reveal(
+        self, begun: Begun, items: Sequence[Item], *, of_handed_over: bool = False
+    ) -> list[Clear | Erased | None]:
         """Return each value in clear, in the order of `items`; None for one that is refused.
+
+        `of_handed_over`: they are results of data that a client handed over itself (`token.handed_over`).
 
         ERASED stands for one that this caller might have had if its person had not been erased.
 
@@ -140,7 +144,8 @@ class Revealer:
         caller, keyset = begun.caller, active.keyset
         plans = active.reveals(caller, self._s.clock.now_s())
         allowed = frozenset(cell.tag for plan in plans for cell in plan.cells)
-        recipient = Recipient(caller.tenant, caller.client, caller.team)
+        tenant = handed_over(caller.tenant) if of_handed_over else caller.tenant
+        recipient = Recipient(tenant, caller.client, caller.team)
         numbers = {number for item in items if item.tag in allowed and (number := find_token(item.value))}
         sealed = await self._s.vault.vault.find(sorted(numbers)) if numbers else {}
         of_people = {

@@ -13,7 +13,7 @@ import msgspec
 from gharial.adapters.files import load_policy_texts
 from gharial.adapters.key_file import load_keyset
 from gharial.crypto.keyset import Keyset
-from gharial.crypto.token import Binding, TokenScope
+from gharial.crypto.token import Binding, TokenScope, handed_over
 from gharial.crypto.trace import Stray, Traced, Tracer, find_tokens, sample
 from gharial.model.caller import ANONYMOUS
 from gharial.policy.document import parse_policy
@@ -71,7 +71,9 @@ def trace_dump(
     tags = {*who_else.tags}
     for text in load_policy_texts(settings, base):
         tags |= parse_policy(text.text, text.file).tags.keys()
-    tracer = Tracer(keyset, list(_candidates(settings.tenant, people, sorted(tags))))
+    # What clients of the APIgator endpoint hand over themselves has bindings of its own.
+    tenants = [settings.tenant, *([handed_over(settings.tenant)] if settings.manifests else [])]
+    tracer = Tracer(keyset, [one for tenant in tenants for one in _candidates(tenant, people, sorted(tags))])
     tokens = find_tokens(_pieces(stream, progress))
     found = 0
     if most is not None:

@@ -7,7 +7,7 @@ and the same pair of ids twice. Who is one in a crowd, and whom a fact concerns 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from gharial.watch.meter import join_digests
@@ -26,14 +26,19 @@ def join_ids(same: Same, scopes: Sequence[Sequence[Id]], apart: Iterable[Id]) ->
     `apart`. Else, and for all others, each id is a person. The order of scopes does not matter.
     """
     class_of = {space: number for number, spaces in enumerate(same) for space in spaces}
-    companies = [_companies(class_of, ids) for ids in scopes]
+    # Equal companies are one object, so that telling them apart takes no look at all their members.
+    known: dict[frozenset[Id], frozenset[Id]] = {}
+    companies = [
+        {number: known.setdefault(company, company) for number, company in _companies(class_of, ids).items()}
+        for ids in scopes
+    ]
     seen: dict[Id, frozenset[Id]] = dict.fromkeys(apart, _AMBIGUOUS)
-    for of_scope in companies:
-        for company in of_scope.values():
-            for one in company:
-                if seen.setdefault(one, company) != company:
-                    seen[one] = _AMBIGUOUS
-    return tuple(_people(class_of, ids, own, seen) for ids, own in zip(scopes, companies, strict=True))
+    for company in known:
+        for one in company:
+            if seen.setdefault(one, company) is not company:
+                seen[one] = _AMBIGUOUS
+    joined = {company for company in known if _is_one_person(company, seen)}
+    return tuple(_people(class_of, ids, own, joined) for ids, own in zip(scopes, companies, strict=True))
 
 
 _AMBIGUOUS: frozenset[Id] = frozenset()
@@ -48,18 +53,22 @@ def _companies(class_of: Mapping[str, int], ids: Iterable[Id]) -> dict[int, froz
     return {number: frozenset(company) for number, company in found.items()}
 
 
+def _is_one_person(company: frozenset[Id], seen: Mapping[Id, frozenset[Id]]) -> bool:
+    # One id per space: of two customers and one login it can't be told whose the login is.
+    plain = 1 < len(company) == len({space for space, _ in company})
+    return plain and all(seen[one] is company for one in company)
+
+
 def _people(
     class_of: Mapping[str, int],
     ids: Sequence[Id],
     companies: Mapping[int, frozenset[Id]],
-    seen: Mapping[Id, frozenset[Id]],
+    joined: Collection[frozenset[Id]],
 ) -> tuple[str, ...]:
     people: dict[str, None] = {}
     for one in ids:
         company = companies.get(class_of.get(one[0], -1), _AMBIGUOUS)
-        # One id per space: of two customers and one login it can't be told whose the login is.
-        plain = 1 < len(company) == len({space for space, _ in company})
-        if plain and all(seen[other] == company for other in company):
+        if company in joined:
             people[join_digests(digest for _, digest in sorted(company))] = None
         else:
             people[one[1]] = None

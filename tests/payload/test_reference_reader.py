@@ -225,9 +225,7 @@ def test_what_is_refused_outside_is_refused_in_a_string(inner: str, error: type[
         rewritten(STRINGS, json.dumps({"x": inner}), values=1000)
 
 
-@pytest.mark.parametrize(
-    "inner", ["{", "[1,]", "{'a':1}", "[", '{"a":1} x', '{"a":01}', "{}{}", '"{}"', "\ufeff{}", ""]
-)
+@pytest.mark.parametrize("inner", ["{", "[1,]", "{'a':1}", "[", '{"a":1} x', '{"a":01}', "{}{}", '"{"', "\ufeff{", ""])
 def test_what_only_looks_like_json_is_a_text(inner: str) -> None:
     """It is copied as it was written, or replaced as a whole."""
     body = json.dumps({"x": inner})
@@ -394,6 +392,18 @@ def test_a_damaged_document_is_refused_or_still_json(patch: bytes, where: int, c
         json.loads(told)
     # One edit can undo one of the six ways in which a value is found here, never two.
     assert told.count("SeCrEt") <= 1
+
+
+@pytest.mark.parametrize("before", ["\ufeff", "\0", " \ufeff\0 "])
+@pytest.mark.parametrize("inner", ['{"email":"a@ex.org"}', '[{"email":"a@ex.org"}]'])
+def test_json_that_hides_in_a_string_is_refused(inner: str, before: str) -> None:
+    """Encoded twice or more, or with a byte order mark or NUL around it: what decodes it once more would see all."""
+    twice = json.dumps(inner)
+    for text in (before + inner, inner + "\0", twice, before + twice, json.dumps(twice), json.dumps(before + inner)):
+        with pytest.raises(BodyMalformed):
+            reader_of(STRINGS, json.dumps({"id": text})).survey()
+    for text in ('"a"', '"', '"{"', "\ufeff", "\0a", before + "[x]", json.dumps("[x]"), '""'):
+        assert reader_of(STRINGS, json.dumps({"id": text})).survey()
 
 
 @pytest.mark.parametrize("body", [GOOD + b"x", GOOD[:-1], GOOD.replace(b"1,", b"NaN,"), GOOD.replace(b'"by"', b'"m"')])

@@ -20,6 +20,8 @@ _QUOTE = ord('"')
 _ENDS = frozenset(b"]}")
 _TOKENS = re.compile(rb'[{}\[\]]|"[^"\\]*+(?:\\.[^"\\]*+)*+"|[-+.0-9A-Za-z]++')
 
+_MARKS = re.compile(rb"\A(?:\xef\xbb\xbf|[\x00 \t\n\r])++")
+
 check_document = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -145,6 +147,8 @@ def _find_document(value: Value) -> bytes | None:
         return None
     text = decode_string(value.raw).encode("utf-8").strip(WHITE_SPACE)
     if not text or text[0] not in (OBJECT, ARRAY):
+        if _holds_hidden_document(text):
+            raise BodyMalformed("a string holds JSON that is encoded twice, or has a byte order mark or NUL around it")
         return None
     try:
         check_document(text)
@@ -157,11 +161,26 @@ def _find_document(value: Value) -> bytes | None:
     return text
 
 
+def _holds_hidden_document(text: bytes) -> bool:
+    """True for a JSON object or array within JSON strings within the text, or behind byte order marks or NULs."""
+    # Each round takes two quotes off, so it ends; whoever decodes once more would see what nothing has looked at.
+    while True:
+        text = _MARKS.sub(b"", text)
+        if text[:1] in (b"{", b"["):
+            return _is_read_by_others(text)
+        if text[:1] != b'"':
+            return False
+        try:
+            text = decode_string(text).encode("utf-8")
+        except (msgspec.DecodeError, UnicodeError):
+            return _is_read_by_others(text)
+
+
 def _is_read_by_others(text: bytes) -> bool:
-    """True for what lenient readers take for JSON: half surrogate pairs, NaN and Infinity."""
+    """True for what lenient readers take for JSON: half surrogate pairs, NaN and Infinity, NULs behind it."""
     # A value in there would reach such a reader, and nothing would have looked at it.
     try:
-        json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        json.loads(text.rstrip(b"\x00 \t\n\r"), parse_int=str, parse_float=str, parse_constant=str)
     except ValueError:
         return False
     except RecursionError:

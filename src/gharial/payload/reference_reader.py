@@ -10,8 +10,9 @@ refused: DuplicateName.
 **Strings that hold JSON.** With `json_in_strings`, a string whose text, white space around it aside, is a JSON object
 or array (RFC 8259) is that container, in all rules: states, scopes, depth, numbers of values, paths. Strings within it
 likewise, `json_in_strings` levels in all; one more level of them is refused: BodyTooDeep. Any other string is a scalar,
-except that a text which only lenient readers take for JSON (NaN, Infinity, half a surrogate pair) is refused:
-BodyMalformed. If nothing in such a container changed, then the string is copied as it was written, else it is the
+except that BodyMalformed refuses a text which only lenient readers take for JSON (NaN, Infinity, half a surrogate pair;
+a byte order mark or NUL before it), and one that is a JSON string in which, however often it is decoded, such a
+container stands. If nothing in such a container changed, then the string is copied as it was written, else it is the
 compact inner text as `encode_string` writes it. Where the root stays though it should go, and was a string, it becomes
 `"{}"` or `"[]"`.
 

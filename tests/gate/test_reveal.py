@@ -16,6 +16,7 @@ from gharial.crypto.token import Binding, seal_token
 from gharial.gate.reveal import Begun, Clear, Item, Rate, Revealer
 from gharial.model.errors import (
     AuditUnwritable,
+    CallerBlocked,
     GharialError,
     StoreUnwritable,
     TooManyCalls,
@@ -248,3 +249,34 @@ async def test_random_tokens_are_revealed_to_their_own_client_alone():
     with pytest.raises(VaultUnavailable):
         await desk.reveal(*mine)
     assert await desk.reveal(desk.token()) == [PLANTED]
+
+
+def incidents_of(desk: Desk) -> dict[str, str]:
+    found = desk.services.incidents.flush(desk.world.clock.now_s())
+    return {record.detector: record.severity for record, _ in found}
+
+
+@pytest.mark.parametrize(("count", "severity"), [(1, "high"), (30, "critical")])
+async def test_foreign_and_forged_tokens_are_told(count: int, severity: str):
+    """One token of another client, or a made-up one, opens an incident; many in one call are critical."""
+    for bad in (Desk().token(client="clerk-2"), Item("account", "tok_AQAAAAAA")):
+        desk = Desk()
+        await desk.reveal(*[bad] * count, desk.token())
+        assert incidents_of(desk) == {"foreign-token": severity}
+
+
+async def test_a_wrong_tag_is_no_theft():
+    """Own tokens under another tag, and what is no token at all, are refused and no more."""
+    desk = Desk()
+    assert await desk.reveal(Item("email", desk.token().value), Item("account", PLANTED)) == [None, None]
+    assert incidents_of(desk) == {}
+
+
+async def test_revealed_values_are_a_harvest():
+    """Who has more values revealed than `watch` says gets no more of them."""
+    watch = "watch: { harvest: { people_per: client, over: 1h, above: 20, do: [alert, block] } }\n"
+    desk = Desk(POLICY.replace("people: 3/h", "people: 3000/h") + watch)
+    for number in range(21):
+        assert await desk.reveal(desk.token(f"{PLANTED}{number}")) == [f"{PLANTED}{number}"]
+    with pytest.raises(CallerBlocked):
+        desk.begin()

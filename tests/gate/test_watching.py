@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.gate_world import World, refused
+from support.gate_world import Answer, World, refused
 
 from gharial.gate.outcome import BodyMode
 from gharial.model.errors import PolicyInvalid
@@ -214,3 +214,26 @@ async def test_shadow_learns():
     detectors = world.services.watching.detectors_of(enforced)
     ((_, counter),) = detectors.harvests["harvest"]._counters.items()
     assert counter.baseline.usual == 30
+
+
+async def test_records_without_an_id_are_people_too():
+    """A page whose records name nobody is as many people as it has records; the envelope around known ones is none."""
+    world = a_world("block")
+    page = [{"fullName": f"Planted {number}"} for number in range(12)]
+    codes = [(await world.call("/customers", page, as_="clerk-1")).code for _ in range(3)]
+    assert codes[-1] == "measure.blocked"
+    world = a_world("block")
+    for _ in range(40):
+        seen = await world.call("/customers", {"fullName": "Planted", "data": [record(7)]}, as_="clerk-1")
+    assert seen.refusal is None
+
+
+async def test_ids_in_a_location_are_counted():
+    """Redirects that lead to one person after the other are a harvest as pages are."""
+    world = a_world("block")
+    for number in scattered(30):
+        to = (("location", f"/customers/{number}"),)
+        seen = await world.call("/customers", Answer(b"", 302, to, has_body=False), as_="clerk-1")
+        if seen.code:
+            break
+    assert refused(seen) == "measure.blocked"

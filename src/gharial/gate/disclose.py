@@ -45,7 +45,8 @@ _T = TypeVar("_T")
 class Disclosure:
     """A rewritten body and what must be durable before it leaves.
 
-    `people_told` are those of `people_clear` of whom more is clear than everybody may see.
+    `people_told` are those of `people_clear` of whom more is clear than everybody may see, and what stands for records
+    without a person where that is so; `strangers` are what stands for all such records, as an estimate counts them.
     `people_clear` and `people_protected` are digests, each person once (one who is named by ids of several spaces with
     all of them, joined by "+"); `unknown` counts records without a person.
     `consents` is what the resolver said, None where nobody was asked.
@@ -57,6 +58,7 @@ class Disclosure:
     people_told: tuple[str, ...]
     people_protected: tuple[str, ...]
     unknown: int
+    strangers: tuple[str, ...] = ()
     techniques: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     shows_clear: bool = True
     consents: Mapping[Person, frozenset[str]] | None = field(default=None, repr=False)
@@ -120,14 +122,15 @@ async def disclose(
 
     rewritten = await tokens.run(lambda: off_loop(finish, size, from_bytes))
     clear, protected, unknown = _split_people(plan, people, reservation.variants)
-    told = _split_people(plan, people, reservation.variants, prepared.open_tags)[0] if prepared.open_tags else clear
+    told = _shown_people(plan, people, reservation.variants, prepared.open_tags)
     return Disclosure(
         rewritten=rewritten,
         reservation=reservation,
         people_clear=clear,
-        people_told=told,
+        people_told=_without_envelope(told),
         people_protected=protected,
         unknown=unknown,
+        strangers=_without_envelope(dict.fromkeys(one for scope in people for one in scope.people), only_unknown=True),
         techniques=_techniques(plan, rewritten),
         shows_clear=_shows_clear(plan, rewritten),
         consents=consents,
@@ -235,19 +238,25 @@ def _stands_for(people: Sequence[str]) -> str:
 
 
 def _split_people(
-    plan: Plan, scopes: Sequence[ScopePeople], variants: Sequence[int], without: frozenset[str] = frozenset()
+    plan: Plan, scopes: Sequence[ScopePeople], variants: Sequence[int]
 ) -> tuple[tuple[str, ...], tuple[str, ...], int]:
-    """Return the known people of whom a tagged value leaves clear, the other known ones, and how many are unknown.
+    """Return the known people of whom a tagged value leaves clear, the other known ones, and how many are unknown."""
+    clear = _shown_people(plan, scopes, variants)
+    seen = dict.fromkeys(person for scope in scopes for person in scope.people)
+    unknown = sum(person.startswith(_UNKNOWN) for person in seen)
+    known = [person for person in seen if not person.startswith(_UNKNOWN)]
+    return tuple(p for p in known if p in clear), tuple(p for p in known if p not in clear), unknown
 
-    Values of the tags `without` do not count.
-    """
+
+def _shown_people(
+    plan: Plan, scopes: Sequence[ScopePeople], variants: Sequence[int], without: frozenset[str] = frozenset()
+) -> dict[str, None]:
+    """Return the people, known or not, of whom a tagged value leaves clear; tags `without` do not count."""
     clear: dict[str, None] = {}
-    seen: dict[str, None] = {}
     steps, cells = plan.steps, plan.cells
     # Records of one kind are mostly met by the same cells: what these show is looked up once.
     shows: dict[tuple[frozenset[int], int], bool] = {}
     for scope, variant in zip(scopes, variants, strict=True):
-        seen.update(dict.fromkeys(scope.people))
         shown = shows.get((scope.cells, variant))
         if shown is None:
             shown = any(
@@ -257,9 +266,15 @@ def _split_people(
             shows[scope.cells, variant] = shown
         if shown:
             clear.update(dict.fromkeys(scope.people))
-    unknown = sum(person.startswith(_UNKNOWN) for person in seen)
-    known = [person for person in seen if not person.startswith(_UNKNOWN)]
-    return tuple(p for p in known if p in clear), tuple(p for p in known if p not in clear), unknown
+    return clear
+
+
+def _without_envelope(people: Mapping[str, None], *, only_unknown: bool = False) -> tuple[str, ...]:
+    """Return people without a single unknown one among known ones: that is what holds the records, not a record."""
+    unknown = [person for person in people if person.startswith(_UNKNOWN)]
+    known = [person for person in people if not person.startswith(_UNKNOWN)]
+    counted = [] if known and len(unknown) == 1 else unknown
+    return tuple(counted) if only_unknown else (*known, *counted)
 
 
 def _techniques(plan: Plan, rewritten: Rewritten) -> dict[str, dict[str, int]]:

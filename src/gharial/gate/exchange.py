@@ -31,7 +31,7 @@ from gharial.gate.headers import (
     response_headers_to_remove,
 )
 from gharial.gate.incoming import BODY_DIGESTS, choose_format, resolve_body
-from gharial.gate.locations import outgoing_location
+from gharial.gate.locations import Location, outgoing_location
 from gharial.gate.outcome import (
     BodyMode,
     ForwardBody,
@@ -117,6 +117,7 @@ class GateExchange:
         self._batches = 0
         self._collected = bytearray()
         self._location_shown = False
+        self._location_people: tuple[str, ...] = ()
         self._upstream_path = ""
         self._watched = bytearray()
         self._watched_too_large = False
@@ -387,7 +388,7 @@ class GateExchange:
             raise BodyTooLarge(f"the upstream announced more than {self._s.limits.body_bytes} bytes")
 
     async def _protected_location(self, location: str, rule: RouteRule) -> Headers:
-        async def rewrite() -> str | None:
+        async def rewrite() -> Location | None:
             # The time of the request, as for its body: one exchange is decided once.
             return outgoing_location(
                 location,
@@ -406,7 +407,8 @@ class GateExchange:
             return ()
         # It may hold a clear id, and so must be on record before it leaves, as a body must.
         self._location_shown = True
-        return (("location", rewritten),)
+        self._location_people = tuple(person_digest(self._keyset, self._s.tenant, *one) for one in rewritten.people)
+        return (("location", rewritten.text),)
 
     def _seal_etag(self, etag: str) -> str:
         # Bound to the path too: equal tags of two resources would tell that these are equal.
@@ -482,11 +484,11 @@ class GateExchange:
         # Of a stream each batch is shown; what was asked, and whom the request names, only once.
         asked = () if self._shown_to_watch else self._request_people
         self._shown_to_watch = True
-        people: tuple[str, ...] = ()
+        people = self._location_people if error is None else ()
         if disclosure is not None:
-            people = disclosure.people_told
+            people += disclosure.people_told
             if self._masked:
-                people += disclosure.people_protected
+                people += disclosure.people_protected + disclosure.strangers
         self._s.watching.look(
             self._policies.policies[self._prepared.plan.policy],
             sight_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gharial.crypto.transform import transforms_with_vault
 from gharial.crypto.vault import Tokens
@@ -17,6 +18,14 @@ from gharial.model.place import Carrier
 from gharial.model.plan import NONE, Op, Param, Unlisted
 
 
+@dataclass(frozen=True, slots=True)
+class Location:
+    """What stands in the header, and (id space, text) of the people whose ids it shows in clear."""
+
+    text: str
+    people: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+
 def outgoing_location(
     location: str,
     rule: RouteRule,
@@ -27,7 +36,7 @@ def outgoing_location(
     tokens: Tokens,
     *,
     masked: bool = False,
-) -> str | None:
+) -> Location | None:
     """Return the `Location` that this caller may see, or None: then it is withheld. `masked` as in `prepare`.
 
     It must name the upstream, and a route of this gateway; tagged path parameters are shown as the policy shows them
@@ -47,11 +56,26 @@ def outgoing_location(
         if free and prepared.plan.unlisted is not Unlisted.PASS:
             return None
         if not protected:
-            return local
+            return Location(local)
         shown = _shown_params(prepared, match.params, tokens)
-        return None if shown is None else replace_params(target.template, local, shown)
+        if shown is None:
+            return None
+        told = tuple(
+            (param.subject, match.params[param.name])
+            for param in prepared.plan.params
+            if param.subject and _tells(prepared, param, match.params, shown)
+        )
+        return Location(replace_params(target.template, local, shown), told)
     except GharialError:
         return None
+
+
+def _tells(prepared: Prepared, param: Param, params: Mapping[str, str], shown: Mapping[str, str]) -> bool:
+    """Return whether a person's id stands in clear in the path, and not everybody may see such ids."""
+    if param.carrier is not Carrier.PATH or param.name not in params or param.cell == NONE:
+        return False
+    is_clear = shown.get(param.name) == params[param.name]
+    return is_clear and prepared.plan.cells[param.cell].tag not in prepared.open_tags
 
 
 def _shown_params(prepared: Prepared, params: Mapping[str, str], tokens: Tokens) -> dict[str, str] | None:

@@ -30,6 +30,7 @@ from gharial.gate.outcome import Headers
 from gharial.gate.people import ERASED, Erased
 from gharial.gate.ports import Charge
 from gharial.gate.services import Services
+from gharial.gate.watching import sight_of
 from gharial.model.caller import Caller
 from gharial.model.errors import (
     CallerBlocked,
@@ -41,13 +42,19 @@ from gharial.model.errors import (
 )
 from gharial.model.finding import Kind
 from gharial.model.plan import Op
+from gharial.policy.document import Policy
 from gharial.policy.reveal import REVEAL_ROUTE
 from gharial.watch.meter import Crossing, ScopePeople
+from gharial.watch.misuse import FOREIGN_TOKEN
 
 MAX_ITEMS = 1_000
 """Values of one call."""
 MAX_CLIENTS = 10_000
 """Clients whose rate is remembered."""
+MAX_CHECKED = 100
+"""Refused items of one call of which it is asked whose they are."""
+MAX_FOREIGN = FOREIGN_TOKEN.grave_times
+"""Tokens of somebody else that are told of one call: more would make it no graver."""
 
 
 class RevealRefusal(enum.StrEnum):
@@ -196,10 +203,31 @@ class Revealer:
             if record is None:
                 opened[at] = None
                 whys[at] = whys[at] or RevealRefusal.BUDGET
-        await self._make_durable(begun, charges, crossings, [record for record in records if record], len(items))
+        kept = [record for record in records if record]
+        refused = [
+            item
+            for at, (item, why) in enumerate(zip(items, whys, strict=True))
+            if why is RevealRefusal.NOT_OPENED and at not in of_people and _is_sealed(item.value)
+        ]
+        foreign = _foreign(keyset, recipient, refused, allowed, sealed)
+        self._watch(begun, [active.policies[plan.policy] for plan in plans], kept, foreign)
+        await self._make_durable(begun, charges, crossings, kept, len(items))
         self._s.counters.revealed.update(record.tag for record in records if record)
         self._s.counters.reveal_refused.update(why.value for why in whys if why)
         return [ERASED if at in erased else clear for at, clear in enumerate(opened)]
+
+    def _watch(
+        self, begun: Begun, policies: Sequence[Policy], revealed: Sequence[RevealedValue], foreign: Sequence[Item]
+    ) -> None:
+        """Show the call to the watch: a value that leaves is a person, and each token of somebody else a refusal."""
+        now_s, look = self._s.clock.now_s(), self._s.watching.look
+        for policy in policies:
+            people = [record.digest for record in revealed if record.policy == policy.name]
+            if people:
+                look(policy, sight_of(begun.caller, REVEAL_ROUTE, now_s, people=people), begun.exchange_id)
+        for _ in foreign:
+            sight = sight_of(begun.caller, REVEAL_ROUTE, now_s, refusal=TokenRefused.code)
+            look(policies[0], sight, begun.exchange_id)
 
     async def _find_subjects(self, keyset: Keyset, sealed: Iterable[Sealed]) -> Mapping[bytes, Subject | Erased | None]:
         handles = list(dict.fromkeys(one.handle for one in sealed))
@@ -301,6 +329,33 @@ def _find_sealed(keyset: Keyset, recipient: Recipient, item: Item) -> Sealed | N
     bindings = [binding for scope in TokenScope if (binding := find_binding(recipient, item.tag, scope))]
     found = find_sealed_token(keyset, bindings, item.value)
     return None if found is None else found[1]
+
+
+def _is_sealed(text: str) -> bool:
+    """Return whether the text looks as if it were a token or an envelope."""
+    return looks_like_token(text) or text.startswith(envelope.PREFIX) or is_subject_token(text)
+
+
+def _foreign(
+    keyset: Keyset, recipient: Recipient, refused: Sequence[Item], tags: frozenset[str], kept: Mapping[bytes, bytes]
+) -> list[Item]:
+    """Return those of the refused items that are not this caller's under any of these tags either, MAX_FOREIGN at most.
+
+    Who does not know the tags of his tokens tries one after the other; that is no theft. Of many items some are looked
+    at, evenly: they are enough to tell.
+    """
+    found: list[Item] = []
+    for item in refused[:: 1 + len(refused) // MAX_CHECKED]:
+        others = [Item(tag, item.value) for tag in tags if tag != item.tag]
+        if any(
+            _find_sealed(keyset, recipient, other) is not None or _find_clear(keyset, recipient, other, kept)
+            for other in others
+        ):
+            continue
+        found.append(item)
+        if len(found) == MAX_FOREIGN:
+            break
+    return found
 
 
 def _find_clear(keyset: Keyset, recipient: Recipient, item: Item, kept: Mapping[bytes, bytes]) -> Clear | None:

@@ -20,11 +20,12 @@ _CREATE = """
 CREATE TABLE IF NOT EXISTS gharial_vault_token (
     lookup bytea PRIMARY KEY, token bytea NOT NULL UNIQUE, sealed bytea NOT NULL
 )"""
+# On any conflict: where two gateways write one row at once, the server may meet the token's index first.
 # In the order of the lookups, so that two gateways with the same rows wait for each other and never both at once.
 _KEEP = """
 INSERT INTO gharial_vault_token (lookup, token, sealed)
 SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) AS row (lookup, token, sealed) ORDER BY lookup
-ON CONFLICT (lookup) DO NOTHING"""
+ON CONFLICT DO NOTHING"""
 # After a commit, or in a later statement: it sees the rows that another gateway was faster with.
 _KEPT = "SELECT lookup, token, sealed FROM gharial_vault_token WHERE lookup = ANY ($1::bytea[])"
 _FIND = "SELECT token, sealed FROM gharial_vault_token WHERE token = ANY ($1::bytea[])"
@@ -57,6 +58,9 @@ class PostgresVault:
                 async with connection.transaction():
                     await connection.execute("SET LOCAL synchronous_commit = on")
                     await connection.execute(_KEEP, *columns)
+                    if len(await _kept(connection, columns[0])) < len(set(columns[0])):
+                        # Another value has such a token: the whole batch is undone.
+                        raise VaultUnavailable("a token came a second time")
                 found |= await _kept(connection, columns[0])
             return found
 

@@ -96,7 +96,7 @@ def constants(plan: Plan) -> Sequence[Transform]:
 
 def masks(plan: Plan) -> Sequence[Transform]:
     """The real masks. They need no key, so there is no keyset."""
-    return transforms_for(plan, None, None)  # type: ignore[arg-type]
+    return transforms_for(plan, None, None, bytes)  # type: ignore[arg-type]
 
 
 def run(

@@ -13,6 +13,7 @@ import argparse
 import gc
 import itertools
 import json
+import os
 import random
 import sys
 import time
@@ -124,7 +125,7 @@ def measure_compile(made: Made) -> tuple[dict[str, float], Policy]:
 
 def measure_lookup(policy: Policy, made: Made, keyset: Keyset) -> dict[str, float]:
     """Return microseconds to find the plan of callers who came before: one, and a hundred in turn."""
-    active, rule = ActivePolicies({policy.name: policy}, keyset), rule_of(policy)
+    active, rule = ActivePolicies({policy.name: policy}, keyset, os.urandom), rule_of(policy)
     caller = caller_of_team(1)
     if active.prepare(rule, caller, NOON_S).plan.grants != made.granted(caller):
         raise WrongOutput("another plan than the caller's was found")
@@ -141,7 +142,7 @@ def measure_sharing(keyset: Keyset) -> dict[str, float]:
     """Return how many plans 10,000 different callers of one class have, and the memory kept for all of them."""
     made = make_policy(10, 20)
     policy = parse_policy(made.text, "shared.yaml")
-    active, rule = ActivePolicies({policy.name: policy}, keyset), rule_of(policy)
+    active, rule = ActivePolicies({policy.name: policy}, keyset, os.urandom), rule_of(policy)
     first = active.prepare(rule, caller_of_team(1, SHARING_CALLERS), NOON_S).plan
     if first.grants != made.granted(caller_of_team(1)):
         raise WrongOutput("another plan than the callers' was found")
@@ -170,7 +171,7 @@ def measure_large_plans(policy: Policy, keyset: Keyset) -> dict[str, float]:
     gc.collect()
     plan_mb = tracemalloc.get_traced_memory()[0] / 1e6 / len(plans)
     tracemalloc.stop()
-    active, rule = ActivePolicies({policy.name: policy}, keyset), rule_of(policy)
+    active, rule = ActivePolicies({policy.name: policy}, keyset, os.urandom), rule_of(policy)
     active.prepare(rule, caller_of_team(1), NOON_S)
     began_s = time.process_time()
     for number in range(1, NEW_CLIENTS):
@@ -200,7 +201,7 @@ def measure_bound(keyset: Keyset) -> dict[str, float]:
     lines += [*(f"  {r}: {{ role: {r} }}" for r in roles), "grants:"]
     lines += [f"  - {{ grant: {r}, to: {r}, show: {{ {r}: clear }} }}" for r in roles]
     policy = parse_policy("\n".join(lines) + "\n", "many.yaml")
-    active, rule = ActivePolicies({policy.name: policy}, keyset), rule_of(policy)
+    active, rule = ActivePolicies({policy.name: policy}, keyset, os.urandom), rule_of(policy)
     kept: dict[str, float] = {}
     gc.collect()
     tracemalloc.start()

@@ -36,8 +36,8 @@ grants:
     return compile_plan(policy, "r", (), ["g"])
 
 
-def rewritten(plan: Plan, body: bytes, form: Format = Format.LINES) -> bytes:
-    reader = open_body(plan, Media(form), body, Limits())
+def rewritten(plan: Plan, body: bytes, form: Format = Format.LINES, *, header: bool = False) -> bytes:
+    reader = open_body(plan, Media(form, header=header), body, Limits())
     return reader.finish([0] * len(reader.survey()), transforms_of(plan)).body
 
 
@@ -144,14 +144,17 @@ grants: [ {{ grant: g, to: anyone, show: {{ id: clear, {show} }} }} ]
 
 
 def test_what_needs_the_reference_executor_holds_in_tables_too() -> None:
-    """Detectors, conditions beside a cell, JSON in a cell: as in a list; names that are values are refused."""
+    """A filter, JSON in a cell: as in a list, if a header is declared; detectors and names that are values refuse."""
     detect = of_text("detect", "email: { find: '$..email', detect: email }", "email: mask")
-    assert rewritten(detect, b"id,note,x\n1,ann@ex.org,hello\n", Format.CSV) == b"id,note,x\n1,***,hello\n"
+    assert rewritten(detect, b'{"id":1,"note":"ann@ex.org"}\n') == b'{"id":1,"note":"***"}\n'
+    with pytest.raises(MediaUnreadable):
+        rewritten(detect, b"id,note,x\n1,ann@ex.org,hello\n", Format.CSV)
     where = of_text("drop", "v: { find: '$..value', where: { kind: [mail] } }", "v: mask")
-    assert rewritten(where, b"id,kind,value\n1,mail,ann\n2,x,y\n", Format.CSV) == b"id,value\n1,***\n2,\n"
+    assert rewritten(where, b"id,kind,value\n1,mail,ann\n2,x,y\n", Format.CSV, header=True) == b"id,value\n1,***\n2,\n"
     inside = of_text("drop", "email: { find: '$..email' }", "email: mask", "json_in_strings: 1")
     cell = b'"{""email"":""ann"",""z"":1}"'
-    assert rewritten(inside, b"id,data\n1," + cell + b"\n", Format.CSV) == b'id,data\n1,"{""email"":""***""}"\n'
+    told = rewritten(inside, b"id,data\n1," + cell + b"\n", Format.CSV, header=True)
+    assert told == b'id,data\n1,"{""email"":""***""}"\n'
     names = of_text("redact", "k: { find: '$', keys: true }", "k: mask")
     assert b"ann" not in rewritten(names, b'{"id":1,"ann":2}\n')
     with pytest.raises(MediaUnreadable):

@@ -154,7 +154,15 @@ def transforms_for(plan: Plan, keyset: Keyset, recipient: Recipient, random: Ran
     `random` gives the nonces of `encrypt`, one for each value. The functions may be kept as long as plan, keyset and
     recipient stay the same. Raises KeyUnknown if a key can't be had.
     """
-    return tuple(_compile(plan, step, keyset, recipient, random) for step in plan.steps)
+    # A large plan has thousands of steps, and few ways to redact: one function each serves them all.
+    redactions: dict[str, Transform] = {}
+    made: list[Transform] = []
+    for step in plan.steps:
+        declared = str(step.arg("type", ""))
+        if declared not in redactions:
+            redactions[declared] = _redaction_of(plan.redaction, declared)
+        made.append(_compile(plan, step, keyset, recipient, random, redactions[declared]))
+    return tuple(made)
 
 
 def transforms_by_scope(
@@ -173,8 +181,9 @@ def transforms_by_scope(
     return tuple(made[person] for person in people)
 
 
-def _compile(plan: Plan, step: Step, keyset: Keyset, recipient: Recipient, random: Random) -> Transform:
-    redact = _redaction_of(plan.redaction, str(step.arg("type", "")))
+def _compile(
+    plan: Plan, step: Step, keyset: Keyset, recipient: Recipient, random: Random, redact: Transform
+) -> Transform:
     make = _MAKERS.get(step.op)
     # Without one: REDACT; DROP, which readers carry out and never ask for; whatever a later plan format may add.
     return make(_Maker(plan, keyset, recipient, random, step, redact)) if make else redact

@@ -39,7 +39,7 @@ MAX_PLANS = 1_000
 MAX_PLAN_PARTS = 400_000
 """Nodes and steps of all plans that are kept, together; a plan of a very large policy has about 15,000."""
 MAX_TRANSFORM_SETS = 4_096
-MAX_TRANSFORMS = 200_000
+MAX_TRANSFORMS = 300_000
 """Transforms of all recipients that are kept, together."""
 JOBS_SHARE = 10
 """Of jobs a tenth of all that is kept. They are kept apart: a caller chooses what stands in them, as often as it likes,

@@ -17,11 +17,15 @@ FORMS = sorted(ROW_FORMATS)
 ENDS = st.sampled_from(["\n", "\r\n"])
 
 
+_DOCUMENTS = documents()
+"""Made once: a recursive strategy that is made anew at every draw need not draw alike."""
+
+
 @st.composite
 def bodies(draw: st.DrawFn, form: Format) -> bytes:
     """A body of rows as one of the formats has them, with what may stand between."""
     parts: list[str] = []
-    for text in draw(st.lists(documents(), max_size=5)):
+    for text in draw(st.lists(_DOCUMENTS, max_size=5)):
         document = text.strip() or "null"
         end = draw(ENDS)
         match form:
